@@ -1,0 +1,36 @@
+# On a fresh machine `make demo` and `make test` do everything: they make .venv first.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint format bench install
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(RUN)/hardy demo --out runs/demo
+
+test: $(STAMP)
+	$(RUN)/pytest
+
+test-slow: $(STAMP)
+	$(RUN)/pytest -m slow
+
+lint: $(STAMP)
+	$(RUN)/ruff check
+	$(RUN)/ruff format --check
+	$(RUN)/pyright
+
+format: $(STAMP)
+	$(RUN)/ruff check --fix
+	$(RUN)/ruff format
+
+bench: $(STAMP)
+	$(RUN)/python benchmarks/train_speed.py

@@ -1,0 +1,82 @@
+"""What an attack is, and the gradient that most of them climb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from hardy.contracts import Classifier, Images, Labels, Logits
+from hardy.threats import Norm
+
+Objective = Callable[[Logits, Labels], Tensor]
+"""From logits (N, K) and labels (N,) to a loss per example (N,), higher where the attack is nearer to success."""
+
+
+AttackFunction = Callable[..., Images]
+"""``(classifier, images, labels, threat, *, rng, **settings) -> images``: looks for images that are classified wrongly.
+
+Takes and returns float32 (N, C, H, W). It sees only images that are still standing, and need not clip, check the ball
+or judge success: the engine does. What it does to one example depends on that example and its random streams alone.
+"""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack with its settings, as the registry holds it.
+
+    Attributes:
+        name: what it is called.
+        title: in words.
+        function: the attack itself.
+        norms: the norms that it works in.
+        reference: the paper.
+        search: ``fixed`` looks inside the ball of the threat model; ``smallest`` looks for the smallest perturbation,
+            whatever the radius, which is then held against it.
+        settings: what the function is called with besides.
+        gradients: whether it needs them.
+    """
+
+    name: str
+    title: str
+    function: AttackFunction
+    norms: tuple[Norm, ...]
+    reference: str
+    search: Literal["fixed", "smallest"] = "fixed"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    gradients: bool = True
+
+
+def cross_entropy_each(logits: Logits, labels: Labels) -> Tensor:
+    """Cross-entropy of each example, (N,)."""
+    return cross_entropy(logits, labels, reduction="none")
+
+
+def value_and_gradient(
+    classifier: Classifier, images: Images, labels: Labels, objective: Objective = cross_entropy_each
+) -> tuple[Logits, Tensor]:
+    """The logits, and the gradient of each example's objective with respect to its own image."""
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_(True)
+        logits = classifier(leaf)
+        (gradient,) = torch.autograd.grad(objective(logits, labels).sum(), leaf)
+    return logits.detach(), gradient
+
+
+def steepest(gradient: Tensor, norm: Norm) -> Tensor:
+    """The direction of unit length in ``norm`` along which the objective rises most; 0 where the gradient is 0."""
+    flat = gradient.flatten(1)
+    match norm:
+        case "linf":
+            return gradient.sign()
+        case "l2":
+            size = flat.norm(dim=1).reshape(-1, 1, 1, 1)
+            return torch.where(size > 0, gradient / size.clamp_min(torch.finfo(gradient.dtype).tiny), 0.0)
+        case "l1" | "l0":
+            place = flat.abs().argmax(1, keepdim=True)
+            step = torch.zeros_like(flat).scatter_(1, place, flat.gather(1, place).sign())
+            return step.reshape(gradient.shape)

@@ -1,0 +1,72 @@
+"""Attacks that step along the gradient of the cross-entropy: fast gradient and projected gradient descent."""
+
+from __future__ import annotations
+
+import torch
+
+from hardy.attacks.attack import Attack, steepest, value_and_gradient
+from hardy.contracts import Classifier, Images, Labels
+from hardy.randomness import Randomness
+from hardy.threats import ThreatModel
+
+
+def fast_gradient(
+    classifier: Classifier,
+    images: Images,
+    labels: Labels,
+    threat: ThreatModel,
+    *,
+    rng: Randomness,  # noqa: ARG001
+) -> Images:
+    """One step of length eps in the steepest direction."""
+    _, gradient = value_and_gradient(classifier, images, labels)
+    return images + threat.eps * steepest(gradient, threat.norm)
+
+
+def projected_gradient(
+    classifier: Classifier,
+    images: Images,
+    labels: Labels,
+    threat: ThreatModel,
+    *,
+    rng: Randomness,
+    steps: int,
+    step_size: float,
+    random_start: bool,
+) -> Images:
+    """``steps`` steps of length ``step_size`` times eps, each projected into the ball.
+
+    An image that is fooled leaves the batch with the perturbation that fooled it.
+    """
+    current = threat.random_start(images, rng) if random_start else images
+    result = current.clone()
+    standing = torch.arange(len(images), device=images.device)
+    for _ in range(steps):
+        logits, gradient = value_and_gradient(classifier, current, labels[standing])
+        still = logits.argmax(1) == labels[standing]
+        result[standing] = current
+        if not still.all():
+            standing, current, gradient = standing[still], current[still], gradient[still]
+        if not len(standing):
+            return result
+        moved = current + step_size * threat.eps * steepest(gradient, threat.norm)
+        current = threat.project(moved, images[standing])
+    result[standing] = current
+    return result
+
+
+FAST_GRADIENT = Attack(
+    name="fast-gradient",
+    title="fast gradient",
+    function=fast_gradient,
+    norms=("linf", "l2"),
+    reference="Goodfellow, Shlens and Szegedy, ICLR 2015, arXiv:1412.6572",
+)
+PGD = Attack(
+    name="pgd",
+    title="projected gradient descent, 40 steps",
+    function=projected_gradient,
+    norms=("linf", "l2", "l1"),
+    reference="Madry et al., ICLR 2018, arXiv:1706.06083",
+    settings={"steps": 40, "step_size": 1 / 30, "random_start": True},
+)

@@ -1,0 +1,29 @@
+"""``hardy compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hardy.errors import UsageError
+
+
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of evaluated runs; the first is what others are held to.")
+    ],
+    html: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
+) -> None:
+    """Runs side by side, with the differences to the first and their intervals, as Markdown."""
+    if len(runs) < 2:
+        raise UsageError("a comparison takes at least two runs")
+    from hardy.comparison import compare_runs
+    from hardy.report import comparison_markdown, write_comparison_html
+
+    comparison = compare_runs(runs)
+    typer.echo(comparison_markdown(comparison), nl=False)
+    if html is not None:
+        write_comparison_html(html, comparison)
+        typer.echo(f"page: {html}", err=True)

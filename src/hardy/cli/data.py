@@ -1,0 +1,132 @@
+"""``hardy data``: which datasets there are, getting them, and checking them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hardy.cli.options import DataDir, Json
+
+if TYPE_CHECKING:
+    from hardy.datasets.entry import Entry
+
+app = typer.Typer(no_args_is_help=True, help="List, fetch and verify datasets.")
+
+
+@app.command("list")
+def list_datasets(
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """List the datasets, and where they are or why they are not at hand."""
+    from hardy.datasets import DATASETS
+
+    rows = [_describe(entry, data_dir) for entry in DATASETS.values()]
+    if json:
+        import json as json_module
+
+        typer.echo(json_module.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    narrow = [Column(heading, no_wrap=True) for heading in ("dataset", "role", "images")]
+    table = Table(*narrow, Column("at hand", overflow="fold"), "licence")
+    for row in rows:
+        where = row["reason"] or ", ".join(row["where"]) or "made on the spot"
+        table.add_row(row["name"], row["role"], _sizes(row["splits"]), where, row["licence"])
+    Console().print(table)
+
+
+@app.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Datasets, as 'hardy data list' names them.")],
+) -> None:
+    """Download datasets into the cache: resumable, from several mirrors, checked against published hashes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from hardy.datasets.download import fetch as fetch_dataset
+    from hardy.datasets.registry import entry_of
+
+    entries = [entry_of(name) for name in names]
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    for entry in entries:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+            tasks = {}
+
+            def show(name: str, done: int, total: int | None, bars: Progress = bars, tasks: dict = tasks) -> None:
+                if name not in tasks:
+                    tasks[name] = bars.add_task(name)
+                bars.update(tasks[name], completed=done, total=total)
+
+            files = fetch_dataset(entry, show)
+        if entry.made_with:
+            typer.echo(f"{entry.name}: made on the spot, nothing to download")
+        elif files:
+            typer.echo(f"{entry.name}: {len(files)} files in {files[0].parent}")
+        else:
+            typer.echo(f"{entry.name}: already at hand")
+
+
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Datasets; by default all that are at hand.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Hash the files at hand again and hold them against the published hashes."""
+    from hardy.datasets import DATASETS
+    from hardy.datasets.registry import entry_of
+    from hardy.datasets.sources import find, is_at_hand, read
+    from hardy.errors import DataError, HardyError
+
+    entries = [entry_of(name) for name in names] if names else list(DATASETS.values())
+    broken = 0
+    for entry in entries:
+        for split, published in entry.splits.items():
+            if not names and not is_at_hand(entry, split, data_dir):
+                continue
+            for file, path in zip(published.files, find(entry, split, data_dir), strict=True):
+                try:
+                    content = read(entry, file, path)
+                except DataError as error:
+                    broken += 1
+                    typer.echo(f"broken    {error}")
+                    continue
+                state = "verified" if content.proven else "unproven"
+                typer.echo(f"{state}  {content.sha256}  {path}")
+    if broken:
+        raise HardyError(f"{broken} of the files are not what was published; see above")
+
+
+def _describe(entry: Entry, data_dir: Path | None) -> dict[str, Any]:
+    from hardy.datasets.loading import reason_missing
+    from hardy.datasets.sources import find
+
+    missing = {split: reason_missing(entry, split, data_dir) for split in entry.splits}
+    found = [split for split, reason in missing.items() if reason is None]
+    reason = next((reason for reason in missing.values() if reason), None)
+    if reason and found:
+        reason = f"only {', '.join(found)}; the rest is {reason}"
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "role": entry.role,
+        "splits": entry.sizes,
+        "at_hand": reason is None,
+        "where": sorted({str(path.parent) for split in found for path in find(entry, split, data_dir)}),
+        "reason": reason,
+        "licence": entry.licence,
+        "citation": entry.citation,
+    }
+
+
+def _sizes(splits: dict[str, int]) -> str:
+    if len(splits) > 3:
+        sizes = set(splits.values())
+        return f"{len(splits)} splits of {', '.join(f'{size:,}' for size in sorted(sizes))}"
+    return "\n".join(f"{split} {size:,}" for split, size in splits.items())

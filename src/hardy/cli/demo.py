@@ -1,0 +1,47 @@
+"""``hardy demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hardy.cli.options import DataDir, Seed
+
+RECIPES = ("compact", "compact-ensemble")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for the runs and the comparison.")] = Path("runs/demo"),
+    seed: Seed = 0,
+    data_dir: DataDir = None,
+) -> None:
+    """Train the compact network and a small ensemble, measure both, report. Goes on where it stopped."""
+    from rich.console import Console
+
+    from hardy.cli.progress import evaluation_progress, training_progress
+    from hardy.comparison import compare_runs
+    from hardy.evaluation import evaluate
+    from hardy.recipes import get_recipe
+    from hardy.report import print_scorecard, write_comparison_html
+    from hardy.report.run import write_run_report
+    from hardy.subjects import load_subject
+    from hardy.training import train
+
+    console = Console()
+    folders = [out / name for name in RECIPES]
+    pages = []
+    for name, folder in zip(RECIPES, folders, strict=True):
+        with training_progress() as report:
+            train(get_recipe(name), folder, seed=seed, data_dir=data_dir, resume=True, report=report)
+        with evaluation_progress() as report_evaluation:
+            scorecard = evaluate(
+                load_subject(str(folder)), folder, seed=seed, data_dir=data_dir, resume=True, report=report_evaluation
+            )
+        pages.append(write_run_report(folder, data_dir))
+        print_scorecard(scorecard, console)
+    comparison = out / "compare.html"
+    write_comparison_html(comparison, compare_runs(folders))
+    for page in [*pages, comparison]:
+        typer.echo(f"report: {page}")

@@ -1,0 +1,70 @@
+"""``hardy evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hardy.cli.options import Data, DataDir, Device, Json, Resume, Seed
+from hardy.errors import UsageError
+
+
+def evaluate(
+    subject: Annotated[str, typer.Argument(help="A run folder, or package.module:callable.")],
+    out: Annotated[Path | None, typer.Option(help="The run folder to write; a run's own by default.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A safetensors file for package.module:callable.")] = None,
+    property_: Annotated[
+        list[str] | None, typer.Option("--property", help="Measure only this property; may be repeated.")
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="quick, standard or full: what costly properties may spend.")
+    ] = "standard",
+    limit: Annotated[int | None, typer.Option(help="At most so many examples a cell.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    data: Data = "mnist",
+    data_dir: DataDir = None,
+    batch_size: Annotated[int, typer.Option(help="Images at once; the records do not depend on it.")] = 500,
+    allow_random: Annotated[
+        bool, typer.Option("--allow-random", help="Measure a classifier that answers differently each time.")
+    ] = False,
+    resume: Resume = False,
+    json: Json = False,
+) -> None:
+    """Measure a classifier: records, scorecard and report."""
+    from hardy.cli.progress import evaluation_progress
+    from hardy.evaluation import evaluate as run_evaluation
+    from hardy.report import print_scorecard
+    from hardy.report.run import write_run_report
+    from hardy.subjects import load_subject
+
+    loaded = load_subject(subject, weights)
+    out = out or loaded.run
+    if out is None:
+        raise UsageError("--out is missing: where shall the records and the report go?")
+    with evaluation_progress() as report:
+        scorecard = run_evaluation(
+            loaded,
+            out,
+            properties=property_ or (),
+            budget=budget,  # type: ignore[arg-type]
+            limit=limit,
+            seed=seed,
+            device=device,
+            data=data,
+            data_dir=data_dir,
+            batch_size=batch_size,
+            resume=resume,
+            allow_random=allow_random,
+            report=report,
+        )
+    page = write_run_report(out, data_dir)
+    if json:
+        typer.echo(scorecard.to_json(), nl=False)
+        return
+    from rich.console import Console
+
+    print_scorecard(scorecard, Console())
+    typer.echo(f"report: {page}")

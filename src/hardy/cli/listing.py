@@ -1,0 +1,86 @@
+"""``hardy list``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hardy.cli.options import Json
+from hardy.errors import unknown
+
+
+def _recipes() -> dict[str, str]:
+    from hardy.recipes import RECIPES
+
+    return {name: recipe.description for name, recipe in RECIPES.items()}
+
+
+def _properties() -> dict[str, str]:
+    from hardy.properties import PROPERTIES
+
+    return {name: prop.description for name, prop in PROPERTIES.items()}
+
+
+def _attacks() -> dict[str, str]:
+    from hardy.attacks import ATTACKS
+
+    return {name: f"{attack.title} ({', '.join(attack.norms)}); {attack.reference}" for name, attack in ATTACKS.items()}
+
+
+def _scores() -> dict[str, str]:
+    from hardy.detection import SCORES
+
+    return {name: (score.__doc__ or "").split("\n")[0].removeprefix("(N,): ") for name, score in SCORES.items()}
+
+
+def _models() -> dict[str, str]:
+    from hardy.models import MODELS, build_model, parameter_count
+
+    single = [name for name in MODELS if name != "ensemble"]
+    return {name: f"{parameter_count(build_model(name)):,} parameters" for name in single}
+
+
+def _augmentations() -> dict[str, str]:
+    from hardy.augmentation import AUGMENTATIONS
+
+    return {name: (function.__doc__ or "").split("\n")[0] for name, function in AUGMENTATIONS.items()}
+
+
+def _datasets() -> dict[str, str]:
+    from hardy.datasets import DATASETS
+
+    return {name: f"{entry.title} ({entry.role})" for name, entry in DATASETS.items()}
+
+
+KINDS = {
+    "recipes": _recipes,
+    "models": _models,
+    "augmentations": _augmentations,
+    "properties": _properties,
+    "attacks": _attacks,
+    "scores": _scores,
+    "datasets": _datasets,
+}
+
+
+def list_(
+    kind: Annotated[str, typer.Argument(help=" | ".join(KINDS))],
+    json: Json = False,
+) -> None:
+    """What there is to choose from."""
+    if kind not in KINDS:
+        raise unknown("kind", kind, KINDS)
+    items = KINDS[kind]()
+    if json:
+        import json as json_module
+
+        typer.echo(json_module.dumps(items, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, text in items.items():
+        table.add_row(f"[bold]{name}[/bold]", text)
+    Console().print(table)

@@ -1,0 +1,62 @@
+"""The command line. Only what every call needs is imported here; each verb imports the rest when it runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from hardy.cli import compare, data, demo, evaluate, listing, report, train
+from hardy.errors import HardyError
+
+app = typer.Typer(
+    name="hardy",
+    help="Train an image classifier that holds up, and measure how far that is true.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("list")(listing.list_)
+app.add_typer(data.app, name="data")
+
+
+def version(show: bool) -> None:
+    if show:
+        from hardy import __version__
+
+        typer.echo(f"hardy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def hardy(
+    _version: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line: exit status 0 done, 1 failed or stopped while running, 2 the call is wrong."""
+    try:
+        app(standalone_mode=False)
+    except HardyError as error:
+        _fail(str(error), error.exit_status)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped; what was finished is kept, go on with --resume", 1)
+    except Exception as error:
+        # Typer's own usage errors know how to show themselves; anything else is a bug and shows its trace.
+        show, status = getattr(error, "show", None), getattr(error, "exit_code", None)
+        if show is None or status is None:
+            raise
+        show()
+        sys.exit(status)
+
+
+def _fail(message: str, status: int) -> None:
+    typer.echo(f"hardy: {message}", err=True)
+    sys.exit(status)

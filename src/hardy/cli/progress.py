@@ -1,0 +1,63 @@
+"""Progress on standard error, so that standard output holds results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from hardy.evaluation import Progress as EvaluationProgress
+    from hardy.training import Update
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[str, Update], None]]:
+    """A bar a part, with loss, hold-out accuracy, images a second and time left."""
+    with Progress(
+        TextColumn("training {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bars:
+        tasks = {}
+
+        def report(part: str, update: Update) -> None:
+            held_out = "" if update.accuracy is None else f"held-out {update.accuracy:.2%}  "
+            facts = f"loss {update.loss:.4f}  {held_out}{update.images_a_second:,.0f} images/s"
+            if part not in tasks:
+                tasks[part] = bars.add_task(part, total=update.steps, facts=facts)
+            bars.update(tasks[part], completed=update.step, facts=facts)
+
+        yield report
+
+
+@contextmanager
+def evaluation_progress() -> Iterator[Callable[[EvaluationProgress], None]]:
+    """One bar over all shards."""
+    with Progress(
+        TextColumn("measuring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bars:
+        task = bars.add_task("", total=None)
+
+        def report(progress: EvaluationProgress) -> None:
+            cell = progress.cell
+            setting = " ".join(str(value) for _, value in cell.setting)
+            bars.update(
+                task,
+                total=progress.tasks,
+                completed=progress.done,
+                description=f"{cell.measure} {setting} on {cell.dataset}".replace("  ", " "),
+            )
+
+        yield report

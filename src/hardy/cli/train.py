@@ -1,0 +1,56 @@
+"""``hardy train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hardy.cli.options import Data, DataDir, Device, Json, Resume, Seed
+from hardy.errors import UsageError
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name; 'hardy list recipes' shows them.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    data: Data = "mnist",
+    data_dir: DataDir = None,
+    resume: Resume = False,
+    json: Json = False,
+) -> None:
+    """Train a classifier by a recipe."""
+    from hardy import training
+    from hardy.cli.progress import training_progress
+    from hardy.recipes import get_recipe
+
+    chosen = get_recipe(recipe).with_settings(_parse(set_ or []))
+    with training_progress() as report:
+        run = training.train(
+            chosen, out, seed=seed, device=device, data=data, data_dir=data_dir, resume=resume, report=report
+        )
+    parts = run.manifest["training"]["parts"]
+    if json:
+        import json as json_module
+
+        typer.echo(json_module.dumps(run.manifest["training"], indent=1))
+        return
+    for part in parts:
+        typer.echo(f"{part['name']}: held-out accuracy {part['held_out_accuracy']:.2%}")
+    typer.echo(f"weights: {run.weights}")
+    typer.echo(f"next: hardy evaluate {out}")
+
+
+def _parse(settings: list[str]) -> dict[str, str]:
+    parsed = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting}: a setting is key=value, for example --set epochs=3")
+        parsed[key] = value
+    return parsed

@@ -1,0 +1,84 @@
+"""Differences between runs, paired where both measured the same examples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hardy.evaluation import RESAMPLES, load_evidence
+from hardy.metrics import paired_bootstrap, unpaired_bootstrap_difference
+from hardy.properties import Statistic
+from hardy.randomness import host_generator
+from hardy.report.compare import Comparison, Difference, comparison, identity
+from hardy.runs import Run
+from hardy.scorecard import Scorecard
+
+
+def compare_runs(paths: Sequence[Path], data_dir: Path | None = None) -> Comparison:
+    """All figures of evaluated runs, and how far each run's are from the first run's.
+
+    Raises:
+        RunError: a run holds no evaluation, or records are missing or damaged.
+    """
+    runs = [Run.open(path) for path in paths]
+    scorecards = [Scorecard.read(path / "scorecard.json") for path in paths]
+    hashes = [run.manifest["evaluation"]["data"] for run in runs]
+    statistics = [_statistics(run, scorecard, data_dir) for run, scorecard in zip(runs, scorecards, strict=True)]
+    differences = [
+        _difference(key, number, statistics[0][key], statistic, hashes[0], hashes[number])
+        for number in range(1, len(runs))
+        for key, statistic in statistics[number].items()
+        if key in statistics[0]
+    ]
+    return comparison(list(zip(_names(paths), scorecards, strict=True)), differences)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    last = [path.resolve().name for path in paths]
+    return last if len(set(last)) == len(last) else [str(path) for path in paths]
+
+
+def _statistics(run: Run, scorecard: Scorecard, data_dir: Path | None) -> dict[tuple[str, str, str, str], Statistic]:
+    """The statistics behind the figures of a scorecard, by what identifies the figure."""
+    chosen, evidence = load_evidence(run, data_dir)
+    figures = {identity(metric) for metric in scorecard.metrics}
+    found = {}
+    for prop in chosen:
+        for statistic in prop.statistics(evidence):
+            setting = json.dumps(dict(statistic.setting), sort_keys=True)
+            key = (prop.name, statistic.metric, statistic.dataset, setting)
+            if key in figures:
+                found[key] = statistic
+    return found
+
+
+def _difference(
+    key: tuple[str, str, str, str],
+    number: int,
+    first: Statistic,
+    other: Statistic,
+    first_data: dict[str, str],
+    other_data: dict[str, str],
+) -> Difference:
+    paired = _same_examples(first, other, first_data, other_data)
+    rng = host_generator(0, "comparison")
+    strata = [len(indices) for _, indices in first.examples]
+    value = other.compute(np.ones(other.n)) - first.compute(np.ones(first.n))
+    if paired:
+        interval = paired_bootstrap(first.compute, other.compute, strata, rng, resamples=RESAMPLES)
+    else:
+        strata_other = [len(indices) for _, indices in other.examples]
+        interval = unpaired_bootstrap_difference(
+            first.compute, strata, other.compute, strata_other, rng, resamples=RESAMPLES
+        )
+    return Difference(key, number, value, *interval, paired)
+
+
+def _same_examples(first: Statistic, other: Statistic, first_data: dict[str, str], other_data: dict[str, str]) -> bool:
+    return len(first.examples) == len(other.examples) and all(
+        name == other_name and first_data[name] == other_data[name] and np.array_equal(indices, other_indices)
+        for (name, indices), (other_name, other_indices) in zip(first.examples, other.examples, strict=True)
+    )

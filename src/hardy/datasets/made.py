@@ -1,0 +1,147 @@
+"""Datasets that are made on the spot, from what scikit-learn and matplotlib ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardy.errors import DataError
+from hardy.randomness import host_generator
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SIDE = 28
+BOX = 20
+"""MNIST's digits lie in a box of 20x20 pixels, inside a field of 28x28, whose centre is their centre of mass."""
+
+LETTERS = "ABCDEFGHIJ"
+
+FONTS = (
+    *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
+    *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
+    *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldItalic")),
+    *(f"STIXGeneral{style}" for style in ("", "Bol", "Italic", "BolIta")),
+    *(f"cm{style}10" for style in ("b", "mi", "r", "ss", "ti", "tt")),
+)
+"""The text fonts among those that matplotlib ships."""
+
+VARIANTS = 9
+"""How often each letter of each font is drawn."""
+
+_DRAWN_SIDE = 160
+"""Letters are drawn large, turned, and then made small, so that they get the grey edges of MNIST's digits."""
+
+
+class Made(NamedTuple):
+    """uint8 (N, 28, 28), white on black, and int64 (N,)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+def uci_digits() -> Made:
+    """The 1,797 test digits of the UCI set that scikit-learn ships, of 8x8 pixels from 0 to 16, in MNIST's shape.
+
+    A UCI digit fills its 8x8 field, so this becomes the 20x20 box: bilinear interpolation between pixel centres, in
+    whole numbers, so that the result is the same everywhere. Values become 0 to 255, and the box is placed so that the
+    centre of mass is in the middle.
+
+    Raises:
+        DataError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataError("digits needs scikit-learn, which is not installed; 'pip install scikit-learn'") from error
+    pixels, target = load_digits(return_X_y=True)
+    small = np.asarray(pixels).astype(np.int64).reshape(-1, 8, 8)
+    tenths = _eight_to_twenty()
+    boxes = (tenths @ small @ tenths.T * 255 + 800) // (16 * 100)
+    images = np.stack([centred_by_mass(box.astype(np.uint8)) for box in boxes])
+    return Made(images, np.asarray(target).astype(np.int64))
+
+
+def letter_glyphs() -> Made:
+    """1,980 letters A to J: 22 fonts, each letter drawn 9 times, turned by up to 15 degrees, 14 to 20 pixels large.
+
+    Like notMNIST in kind (Bulatov 2011), and small and centred like MNIST; not the same images as notMNIST's. The
+    pixels may differ a little between versions of Pillow and of FreeType.
+
+    Raises:
+        DataError: Pillow or matplotlib is not installed; matplotlib has lost one of the fonts.
+    """
+    try:
+        import matplotlib
+        from PIL import Image
+    except ImportError as error:
+        raise DataError("glyphs needs Pillow and matplotlib; 'pip install pillow matplotlib'") from error
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    rng = host_generator(0, "glyphs")
+    images, labels = [], []
+    for font in FONTS:
+        for label, letter in enumerate(LETTERS):
+            drawn = _drawn_large(folder / f"{font}.ttf", letter)
+            for _ in range(VARIANTS):
+                angle = float(rng.uniform(-15.0, 15.0))
+                side = int(rng.integers(14, BOX, endpoint=True))
+                turned = drawn.rotate(angle, resample=Image.Resampling.BICUBIC)
+                images.append(centred_by_mass(_fitted(turned, side)))
+                labels.append(label)
+    return Made(np.stack(images), np.array(labels, dtype=np.int64))
+
+
+def centred_by_mass(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Place a picture, uint8 (H, W) of at most 28x28, in a black 28x28 field so that its centre of mass is in the
+    middle, up to half a pixel, or as near as it gets without losing a row or a column.
+    """
+    weights = picture.astype(np.int64)
+    field = np.zeros((SIDE, SIDE), np.uint8)
+    height, width = picture.shape
+    top = _offset(weights.sum(1), height)
+    left = _offset(weights.sum(0), width)
+    field[top : top + height, left : left + width] = picture
+    return field
+
+
+def _offset(mass: NDArray[np.int64], length: int) -> int:
+    total, moment = int(mass.sum()), int((mass * np.arange(length)).sum())
+    # In whole numbers: the field's middle, 13.5, less the centre of mass, rounded half up.
+    offset = (14 * total - moment) // total if total else (SIDE - length) // 2
+    return min(max(offset, 0), SIDE - length)
+
+
+def _eight_to_twenty() -> NDArray[np.int64]:
+    """(20, 8): how many tenths of each small pixel a large one takes; from 8 to 20 pixels, these are whole numbers."""
+    matrix = np.zeros((BOX, 8), np.int64)
+    for row in range(BOX):
+        # The centre of the large pixel, (row + 1/2)·8/20 - 1/2, in tenths of a small one.
+        before, share = divmod(min(max(4 * row - 3, 0), 70), 10)
+        matrix[row, before] += 10 - share
+        if share:
+            matrix[row, before + 1] += share
+    return matrix
+
+
+def _drawn_large(path: Path, letter: str) -> Image.Image:
+    from PIL import Image, ImageDraw, ImageFont
+
+    try:
+        font = ImageFont.truetype(path, _DRAWN_SIDE // 2, layout_engine=ImageFont.Layout.BASIC)
+    except OSError as error:
+        raise DataError(f"glyphs needs the font {path}, which this version of matplotlib does not have") from error
+    image = Image.new("L", (_DRAWN_SIDE, _DRAWN_SIDE))
+    ImageDraw.Draw(image).text((_DRAWN_SIDE // 2, _DRAWN_SIDE // 2), letter, fill=255, font=font, anchor="mm")
+    return image
+
+
+def _fitted(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    cropped = image.crop(image.getbbox())
+    scale = side / max(cropped.size)
+    size = (max(1, round(cropped.width * scale)), max(1, round(cropped.height * scale)))
+    return np.asarray(cropped.resize(size, Image.Resampling.BOX))

@@ -1,0 +1,30 @@
+"""Which device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from hardy.errors import UsageError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto`` is a CUDA device if there is one, else the CPU.
+
+    Raises:
+        UsageError: torch knows no such device, or it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}; try auto or cpu") from None
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for manifests."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"

@@ -1,0 +1,345 @@
+"""Evaluation: plan, measure what is missing shard by shard, and make the scorecard from the records."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import polars as pl
+import torch
+from torch import nn
+
+from hardy.datasets import Dataset, available, load_dataset
+from hardy.devices import choose_device, describe
+from hardy.door import Admitted, admit
+from hardy.errors import RunError, UsageError
+from hardy.metrics import bootstrap, wilson
+from hardy.models import parameter_count
+from hardy.properties import (
+    MEASURES,
+    PROPERTIES,
+    Cell,
+    Evidence,
+    Plan,
+    Property,
+    Shard,
+    Skipped,
+    Statistic,
+    get_property,
+)
+from hardy.properties.framework import Budget
+from hardy.randomness import host_generator
+from hardy.records import RecordStore, frame
+from hardy.runs import Run, environment
+from hardy.scorecard import Environment, Metric, Scorecard, Skip
+from hardy.scorecard import Subject as SubjectFacts
+from hardy.subjects import Subject
+
+# Part of what a record means, so not a setting: random streams do not depend on it, but which images are kept does.
+SHARD = 500
+PROBES = 64
+RESAMPLES = 500
+
+
+class Task(NamedTuple):
+    """One shard of one cell, to be measured."""
+
+    cell: Cell
+    number: int
+
+
+class Progress(NamedTuple):
+    """What an evaluation reports while it runs."""
+
+    done: int
+    tasks: int
+    cell: Cell
+
+
+Executor = Callable[[Sequence[Task], Callable[[Task], pl.DataFrame]], Iterable[tuple[Task, pl.DataFrame]]]
+"""Measures tasks, in any order and anywhere, and gives each back with its records."""
+
+
+def in_this_process(
+    tasks: Sequence[Task], measure: Callable[[Task], pl.DataFrame]
+) -> Iterator[tuple[Task, pl.DataFrame]]:
+    """The executor that measures one task after another."""
+    for task in tasks:
+        yield task, measure(task)
+
+
+def evaluate(
+    subject: Subject,
+    out: Path,
+    *,
+    properties: Sequence[str] = (),
+    budget: Budget = "standard",
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    data: str = "mnist",
+    data_dir: Path | None = None,
+    batch_size: int = SHARD,
+    resume: bool = False,
+    allow_random: bool = False,
+    report: Callable[[Progress], None] = lambda _: None,
+    executor: Executor = in_this_process,
+) -> Scorecard:
+    """Measure a classifier into the run folder ``out``: ``records/``, then ``scorecard.json``.
+
+    Args:
+        subject: the classifier; left as it was.
+        out: a folder that is missing or empty, or the subject's own run. With ``resume`` an evaluation in it goes on,
+            and properties that it did not have are added.
+        properties: which; all if empty.
+        budget: how much the costly properties may spend.
+        limit: at most so many examples a cell.
+        seed: all random numbers come from it.
+        device: ``auto``, ``cpu``, ``cuda``, …
+        data: the dataset; its ``test`` split is measured on.
+        data_dir: where to look for datasets first.
+        batch_size: images at once; the records do not depend on it.
+        resume: go on with the evaluation in ``out``.
+        allow_random: measure a classifier that answers differently each time.
+        report: called after each shard.
+        executor: where tasks are measured.
+
+    Raises:
+        ContractError: the classifier does not keep its contract.
+        RunError: the folder holds something else, or an evaluation with other settings.
+        UsageError: unknown property, budget or dataset; a limit below 1.
+    """
+    names = [get_property(name).name for name in properties] or list(PROPERTIES)
+    if budget not in get_args(Budget):
+        raise UsageError(f"unknown budget '{budget}'; known: {', '.join(get_args(Budget))}")
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit {limit}: at least one example is measured")
+    if batch_size < 1:
+        raise UsageError(f"batch size {batch_size}: at least one image at once")
+    run = _open(subject, out, resume)
+    on = choose_device(device)
+    classifier = subject.classifier.to(on)
+
+    dataset = cache(lambda name: load_dataset(name, data_dir=data_dir))
+    test = dataset(f"{data}/test")
+    admitted = _at_the_door(classifier, test, on, allow_random)
+    plan = _plan(test, dataset, data_dir, admitted.classes, budget, limit)
+    hashes = {name: dataset(name).sha256 for name in plan.sizes}
+    settings = {"seed": seed, "weights_sha256": subject.weights_sha256, "plan": _plan_to_json(plan), "data": hashes}
+    names = _agree(run, settings, names)
+    chosen = [PROPERTIES[name] for name in names]
+    cells, skipped = planned_cells(chosen, plan)
+    run.manifest["evaluation"] = settings | {
+        "properties": names,
+        "environment": environment(describe(on), hashes),
+        "subject": _facts(subject, admitted).model_dump(),
+        "warnings": admitted.warnings,
+    }
+    run.save()
+
+    store = RecordStore(run.path / "records")
+    measure = _measurer(classifier, dataset, on, seed, batch_size)
+    _measure_missing(cells, store, measure, executor, report)
+    evidence = Evidence(plan, store.load(cells), dataset, seed)
+    scorecard = _scorecard(run, chosen, evidence, skipped)
+    scorecard.write(run.path / "scorecard.json")
+    return scorecard
+
+
+def load_evidence(run: Run, data_dir: Path | None = None) -> tuple[list[Property], Evidence]:
+    """The properties and the evidence of an evaluation that was finished before.
+
+    Raises:
+        RunError: the run holds no evaluation, or records are missing.
+    """
+    evaluation = run.manifest.get("evaluation")
+    if evaluation is None:
+        raise RunError(f"{run.path} holds no evaluation; make one with 'hardy evaluate {run.path}'")
+    chosen = [get_property(name) for name in evaluation["properties"]]
+    plan = _plan_from_json(evaluation["plan"])
+    cells, _ = planned_cells(chosen, plan)
+    records = RecordStore(run.path / "records").load(cells)
+    dataset = cache(lambda name: load_dataset(name, data_dir=data_dir))
+    return chosen, Evidence(plan, records, dataset, evaluation["seed"])
+
+
+def planned_cells(chosen: Sequence[Property], plan: Plan) -> tuple[list[Cell], list[Skipped]]:
+    """All cells that these properties need, each once, and what they leave out."""
+    planned = [prop.plan(plan) for prop in chosen]
+    cells = list(dict.fromkeys(cell for each in planned for cell in each.cells))
+    return cells, [skip for each in planned for skip in each.skipped]
+
+
+def _open(subject: Subject, out: Path, resume: bool) -> Run:
+    own = subject.run is not None and out.resolve() == subject.run.resolve()
+    run = Run.open_or_create(out) if resume or own else Run.create(out)
+    if "evaluation" in run.manifest and not resume:
+        raise RunError(f"{out} already holds an evaluation; go on with it by --resume, or choose another --out")
+    if "model" in run.manifest and not own:
+        raise RunError(f"{out} is the run of another classifier; choose another --out")
+    return run
+
+
+def _at_the_door(classifier: nn.Module, test: Dataset, device: torch.device, allow_random: bool) -> Admitted:
+    probes = test.measuring_order()[:PROBES]
+    return admit(
+        classifier,
+        test.floats(probes).to(device),
+        test.labels[probes].to(device),
+        len(test.classes),
+        allow_random=allow_random,
+    )
+
+
+def _plan(
+    test: Dataset,
+    dataset: Callable[[str], Dataset],
+    data_dir: Path | None,
+    classes: int,
+    budget: Budget,
+    limit: int | None,
+) -> Plan:
+    reasons = available(data_dir, "out-of-distribution")
+    reasons.pop(test.name, None)
+    shape = tuple(test.images.shape[1:])
+    shaped = [name for name, reason in reasons.items() if not reason and tuple(dataset(name).images.shape[1:]) == shape]
+    missing = {
+        name: reason or f"its images are {tuple(dataset(name).images.shape[1:])}, those of {test.name} are {shape}"
+        for name, reason in reasons.items()
+        if name not in shaped
+    }
+    sizes = {test.name: len(test)} | {name: len(dataset(name)) for name in shaped}
+    return Plan(test.name, None, tuple(shaped), missing, sizes, classes, budget, limit)
+
+
+def _plan_to_json(plan: Plan) -> dict[str, Any]:
+    return dataclasses.asdict(plan) | {"out_of_distribution": list(plan.out_of_distribution)}
+
+
+def _plan_from_json(found: Mapping[str, Any]) -> Plan:
+    return Plan(**{**found, "out_of_distribution": tuple(found["out_of_distribution"])})
+
+
+def _agree(run: Run, settings: dict[str, Any], names: list[str]) -> list[str]:
+    """The properties of this evaluation and of the one it goes on with, which must have the same settings."""
+    before = run.manifest.get("evaluation")
+    if before is None:
+        return names
+    for key, value in settings.items():
+        if before[key] != value:
+            what = {"plan": "plan (budget, limit, or datasets at hand)", "weights_sha256": "classifier"}.get(key, key)
+            raise RunError(
+                f"{run.path} was evaluated with another {what}; resume with the same, or choose another --out"
+            )
+    return [name for name in PROPERTIES if name in {*names, *before["properties"]}]
+
+
+def _facts(subject: Subject, admitted: Admitted) -> SubjectFacts:
+    return SubjectFacts(
+        name=subject.name,
+        architecture=subject.architecture,
+        parameters=parameter_count(subject.classifier),
+        classes=admitted.classes,
+        weights_sha256=subject.weights_sha256,
+        training=subject.training,
+    )
+
+
+def _measurer(
+    classifier: nn.Module, dataset: Callable[[str], Dataset], device: torch.device, seed: int, batch_size: int
+) -> Callable[[Task], pl.DataFrame]:
+    def measure(task: Task) -> pl.DataFrame:
+        cell = task.cell
+        source = dataset(cell.dataset)
+        chosen = source.measuring_order()[: cell.examples][task.number * SHARD : (task.number + 1) * SHARD]
+        shard = Shard(source.floats(chosen).to(device), source.labels[chosen].to(device), chosen.to(device))
+        classifier.eval()
+        columns = MEASURES[cell.measure](classifier, shard, cell, seed=seed, batch_size=batch_size)
+        return frame(chosen.numpy(), source.labels[chosen].numpy(), columns)
+
+    return measure
+
+
+def _measure_missing(
+    cells: Sequence[Cell],
+    store: RecordStore,
+    measure: Callable[[Task], pl.DataFrame],
+    executor: Executor,
+    report: Callable[[Progress], None],
+) -> None:
+    shards = {cell: -(-cell.examples // SHARD) for cell in cells}
+    tasks = [Task(cell, number) for cell in cells for number in store.missing(cell, shards[cell])]
+    left = {cell: sum(task.cell == cell for task in tasks) for cell in cells}
+    for cell in cells:
+        if not left[cell]:
+            store.finish(cell, shards[cell])
+    for done, (task, records) in enumerate(executor(tasks, measure), start=1):
+        store.write(task.cell, task.number, records)
+        left[task.cell] -= 1
+        if not left[task.cell]:
+            store.finish(task.cell, shards[task.cell])
+        report(Progress(done, len(tasks), task.cell))
+
+
+def _scorecard(run: Run, chosen: Sequence[Property], evidence: Evidence, skipped: Sequence[Skipped]) -> Scorecard:
+    evaluation = run.manifest["evaluation"]
+    metrics, undefined = [], []
+    for prop in chosen:
+        for statistic in prop.statistics(evidence):
+            metric = figure(prop.name, statistic, evidence.seed)
+            if metric is None:
+                undefined.append(Skip(property=prop.name, reason=_not_defined(statistic)))
+            else:
+                metrics.append(metric)
+    warnings = [*evaluation["warnings"], *(warning for prop in chosen for warning in prop.warnings(evidence))]
+    return Scorecard(
+        subject=SubjectFacts(**evaluation["subject"]),
+        environment=Environment(**evaluation["environment"]),
+        seed=evidence.seed,
+        budget=evidence.plan.budget,
+        limit=evidence.plan.limit,
+        properties=[prop.name for prop in chosen],
+        metrics=metrics,
+        warnings=warnings,
+        skipped=[Skip(property=skip.property, reason=skip.reason) for skip in skipped] + undefined,
+    )
+
+
+def figure(prop: str, statistic: Statistic, seed: int) -> Metric | None:
+    """One figure with its interval; None where it is not defined on these records."""
+    value = statistic.compute(np.ones(statistic.n))
+    if not np.isfinite(value):
+        return None
+    if statistic.interval is not None:
+        low, high = statistic.interval
+    elif statistic.successes is not None:
+        low, high = wilson(int(statistic.successes.sum()), statistic.n)
+    else:
+        strata = [len(indices) for _, indices in statistic.examples]
+        low, high = bootstrap(statistic.compute, strata, host_generator(seed, "bootstrap"), resamples=RESAMPLES)
+    if not np.isfinite([low, high]).all():
+        return None
+    return Metric(
+        property=prop,
+        metric=statistic.metric,
+        dataset=statistic.dataset,
+        setting=dict(statistic.setting),
+        value=value,
+        low=low,
+        high=high,
+        n=statistic.n,
+        higher_is_better=statistic.higher_is_better,
+        headline=statistic.headline,
+    )
+
+
+def _not_defined(statistic: Statistic) -> str:
+    setting = ", ".join(f"{key} {value}" for key, value in statistic.setting.items())
+    return (
+        f"{statistic.metric}{f' ({setting})' if setting else ''} on {statistic.dataset} is not defined on these "
+        f"{statistic.n} examples"
+    )

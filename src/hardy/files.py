@@ -1,0 +1,51 @@
+"""Writing files so that a kill leaves either the old one or the new one, and hashing them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hardy.errors import UsageError
+
+
+@contextmanager
+def write_aside(path: Path) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write to; on success it replaces ``path`` in one step, on failure it is removed.
+
+    Raises:
+        UsageError: there is no space, or no permission.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        with aside.open("rb") as written:
+            os.fsync(written.fileno())
+        aside.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"cannot write {path}: {reason}; nothing was changed there, choose another place") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` with ``text`` (UTF-8) in one step."""
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace ``path`` with ``value`` as indented JSON in one step. NaN and infinity are refused: JSON has neither."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

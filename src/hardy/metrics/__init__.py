@@ -1,0 +1,94 @@
+"""Metrics: pure functions on NumPy arrays, from values an example to one figure.
+
+``weights`` says how often each example counts: a bootstrap resample is a vector of counts, and a figure with weights is
+the figure of the data with each example repeated so often. No figure is made from nothing: zero examples raise
+:class:`~hardy.errors.UsageError`. NaN says that a figure is not defined, as an AUROC with one class.
+"""
+
+from __future__ import annotations
+
+from hardy.metrics._arrays import Figure, weighted_mean
+from hardy.metrics.calibration import (
+    NoiseFloor,
+    Reliability,
+    confidence_and_correct,
+    ece,
+    ece_noise_floor,
+    max_calibration_error,
+    reliability,
+    rms_calibration_error,
+)
+from hardy.metrics.discrimination import (
+    RocCurve,
+    aupr,
+    auroc,
+    fpr_at_tpr,
+    prepared_aupr,
+    prepared_auroc,
+    prepared_fpr_at_tpr,
+    roc_curve,
+)
+from hardy.metrics.intervals import (
+    Interval,
+    bootstrap,
+    bootstrap_weights,
+    clopper_pearson,
+    newcombe,
+    paired_bootstrap,
+    unpaired_bootstrap_difference,
+    wilson,
+)
+from hardy.metrics.proper_scores import brier, nll
+from hardy.metrics.selective import (
+    RiskCoverage,
+    aurc,
+    coverage_at_risk,
+    excess_aurc,
+    prepared_aurc,
+    prepared_coverage_at_risk,
+    prepared_excess_aurc,
+    prepared_risk_at_coverage,
+    risk_at_coverage,
+    risk_coverage,
+)
+
+__all__ = [
+    "Figure",
+    "weighted_mean",
+    "confidence_and_correct",
+    "Reliability",
+    "reliability",
+    "ece",
+    "rms_calibration_error",
+    "max_calibration_error",
+    "NoiseFloor",
+    "ece_noise_floor",
+    "nll",
+    "brier",
+    "auroc",
+    "aupr",
+    "fpr_at_tpr",
+    "prepared_auroc",
+    "prepared_aupr",
+    "prepared_fpr_at_tpr",
+    "RocCurve",
+    "roc_curve",
+    "RiskCoverage",
+    "risk_coverage",
+    "aurc",
+    "excess_aurc",
+    "risk_at_coverage",
+    "coverage_at_risk",
+    "prepared_aurc",
+    "prepared_excess_aurc",
+    "prepared_risk_at_coverage",
+    "prepared_coverage_at_risk",
+    "Interval",
+    "wilson",
+    "clopper_pearson",
+    "newcombe",
+    "bootstrap_weights",
+    "bootstrap",
+    "paired_bootstrap",
+    "unpaired_bootstrap_difference",
+]

@@ -1,0 +1,105 @@
+"""Accuracy: overall, by class, and what is taken for what."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hardy.charts import Chart, Gallery, Matrix, Picture
+from hardy.properties.framework import Evidence, Plan, Planned, Property, Statistic
+from hardy.properties.predictions import MEASURES, Predictions, predictions_of, test_cell
+
+PICTURES = 24
+PICTURES_A_ROW = 8
+
+
+def plan_accuracy(plan: Plan) -> Planned:
+    return Planned([test_cell(plan)])
+
+
+def statistics(evidence: Evidence) -> list[Statistic]:
+    cell = test_cell(evidence.plan)
+    answers = predictions_of(evidence, cell)
+    names = evidence.dataset(cell.dataset).classes
+    overall = _share(cell.dataset, answers, np.ones(len(answers.labels), bool), metric="accuracy", headline=True)
+    by_class = [
+        _share(cell.dataset, answers, answers.labels == number, metric="class_accuracy", name=name)
+        for number, name in enumerate(names)
+        if (answers.labels == number).any()
+    ]
+    return [overall, *by_class]
+
+
+def _share(
+    dataset: str, answers: Predictions, chosen: np.ndarray, *, metric: str, name: str = "", headline: bool = False
+) -> Statistic:
+    correct = answers.correct[chosen]
+    return Statistic(
+        metric=metric,
+        dataset=dataset,
+        setting={"class": name} if name else {},
+        compute=lambda weights: float(np.average(correct, weights=weights)),
+        examples=((dataset, answers.indices[chosen]),),
+        successes=correct,
+        higher_is_better=True,
+        headline=headline,
+    )
+
+
+def draw(evidence: Evidence) -> list[Chart]:
+    cell = test_cell(evidence.plan)
+    dataset = evidence.dataset(cell.dataset)
+    answers = predictions_of(evidence, cell)
+    counts = np.zeros((len(dataset.classes), answers.logits.shape[1]), np.int64)
+    np.add.at(counts, (answers.labels, answers.predicted), 1)
+    names = (*dataset.classes, *(f"#{number}" for number in range(len(dataset.classes), counts.shape[1])))
+    charts: list[Chart] = []
+    if counts.shape[0] == counts.shape[1] <= 30:
+        charts.append(
+            Matrix(
+                title="Confusion matrix",
+                caption=f"What each of the {len(answers.labels):,} images was taken for.",
+                row_label="true class",
+                column_label="predicted class",
+                names=names,
+                counts=counts,
+            )
+        )
+    wrong = np.flatnonzero(~answers.correct)
+    if len(wrong):
+        confidence = answers.confidence
+        worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:PICTURES]
+        pictures = [
+            Picture(
+                image=picture_of(
+                    dataset.floats(slice(int(answers.indices[i]), int(answers.indices[i]) + 1))[0].numpy()
+                ),
+                caption=f"{names[answers.labels[i]]} taken for {names[answers.predicted[i]]}, {confidence[i]:.1%} sure",
+            )
+            for i in worst
+        ]
+        rows = [tuple(pictures[i : i + PICTURES_A_ROW]) for i in range(0, len(pictures), PICTURES_A_ROW)]
+        charts.append(
+            Gallery(
+                title="The most confident mistakes",
+                caption=f"The surest {len(worst)} of {len(wrong)} mistakes. Some labels are wrong themselves.",
+                columns=(),
+                rows=tuple(rows),
+            )
+        )
+    return charts
+
+
+def picture_of(image: np.ndarray) -> np.ndarray:
+    """(C, H, W) to (H, W) or (H, W, 3)."""
+    return image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+
+
+ACCURACY = Property(
+    name="accuracy",
+    title="Accuracy",
+    description="The share of test images whose most probable class is the true one.",
+    plan=plan_accuracy,
+    statistics=statistics,
+    draw=draw,
+    measures=MEASURES,
+)

@@ -1,0 +1,82 @@
+"""The measure that most properties share: what the classifier answers, as logits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from torch import nn
+
+from hardy.properties.framework import Cell, Columns, Evidence, Plan, Shard
+
+
+def measure_predictions(
+    classifier: nn.Module,
+    shard: Shard,
+    cell: Cell,  # noqa: ARG001
+    *,
+    seed: int,  # noqa: ARG001
+    batch_size: int,
+) -> Columns:
+    """``logits``, float32 (N, K)."""
+    with torch.no_grad():
+        logits = torch.cat([classifier(batch).float() for batch in shard.images.split(batch_size)])
+    return {"logits": logits.cpu().numpy()}
+
+
+MEASURES = {"predict": measure_predictions}
+
+
+def test_cell(plan: Plan) -> Cell:
+    """The predictions on the test split: one cell for all properties that read them."""
+    return prediction_cell(plan, plan.dataset)
+
+
+def prediction_cell(plan: Plan, dataset: str) -> Cell:
+    """The predictions on one dataset."""
+    return Cell.of("predict", dataset, plan.examples(dataset))
+
+
+class Predictions(NamedTuple):
+    """The records of a prediction cell as arrays, one entry an example.
+
+    Attributes:
+        indices: int64 (N,).
+        labels: int64 (N,).
+        log_probabilities: float64 (N, K).
+        predicted: int64 (N,).
+        correct: bool (N,).
+        logits: float32 (N, K).
+    """
+
+    indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    log_probabilities: NDArray[np.float64]
+    predicted: NDArray[np.int64]
+    correct: NDArray[np.bool_]
+    logits: NDArray[np.float32]
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """float64 (N,): the probability of the predicted class."""
+        return np.exp(self.log_probabilities.max(axis=1))
+
+
+def predictions_of(evidence: Evidence, cell: Cell) -> Predictions:
+    """Read the records of a prediction cell."""
+    records: pl.DataFrame = evidence.records[cell]
+    logits = records["logits"].to_numpy()
+    labels = records["label"].to_numpy()
+    predicted = logits.argmax(axis=1)
+    return Predictions(
+        indices=records["index"].to_numpy(),
+        labels=labels,
+        log_probabilities=log_softmax(logits.astype(np.float64), axis=1),
+        predicted=predicted,
+        correct=predicted == labels,
+        logits=logits,
+    )

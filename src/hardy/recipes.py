@@ -1,0 +1,106 @@
+"""The named recipes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hardy.errors import unknown
+from hardy.training.recipe import Recipe
+
+# What An et al. train with; they report the best test epoch of 150, hardy the best hold-out epoch.
+_AN_ET_AL: dict[str, Any] = {
+    "epochs": 150,
+    "batch_size": 120,
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "schedule": "exponential",
+    "decay": 0.98,
+    "averaging": 0.999,
+    "augmentation": {"rotate": {"degrees": 20.0}, "translate": {"fraction": 0.2}},
+}
+# The study trained the same networks for one to five epochs without augmentation.
+_STUDY: dict[str, Any] = {
+    "epochs": 3,
+    "learning_rate": 2e-3,
+    "weight_decay": 0.0,
+    "optimizer": "adamw",
+    "schedule": "cosine",
+    "averaging": 0.99,
+}
+
+COMPACT = Recipe(
+    name="compact",
+    description="hardy's small network; twelve epochs with small shifts and turns, some two minutes on two cores",
+    epochs=12,
+    learning_rate=8e-3,
+    averaging=0.99,
+    label_smoothing=0.0,
+    augmentation={"shift": {"pixels": 2}, "rotate": {"degrees": 10.0}},
+)
+FAST = Recipe(
+    name="fast",
+    description="the small network in one epoch: above 99 % in seconds",
+    model_arguments={"width": 24},
+    learning_rate=1e-2,
+    averaging=0.98,
+)
+CNN = Recipe(
+    name="cnn",
+    description="the study's CNN of 21,840 parameters",
+    model="cnn",
+    epochs=8,
+    learning_rate=4e-3,
+    averaging=0.99,
+)
+
+
+def _study_net(model: str, activation: str = "gelu") -> Recipe:
+    suffix = "" if activation == "gelu" else f"-{activation}"
+    return Recipe(
+        name=model + suffix,
+        description=f"the study's {model} network, three epochs",
+        model=model,
+        model_arguments={"activation": activation},
+        **_STUDY,
+    )
+
+
+def _ensemble(name: str, description: str, members: list[Recipe]) -> Recipe:
+    return Recipe(name=name, description=description, members=tuple(members))
+
+
+_SIMPLE = ["kernel3", "kernel5", "kernel7", "kernel3-shallow", "kernel5-shallow"]
+
+_ALL = [
+    COMPACT,
+    FAST,
+    CNN,
+    *[_study_net(model) for model in _SIMPLE],
+    _ensemble("ensemble3", "the study's ensemble: 4,546,332 parameters, GELU", [_study_net(m) for m in _SIMPLE[:3]]),
+    _ensemble("ensemble3-relu", "the same with ReLU", [_study_net(m, "relu") for m in _SIMPLE[:3]]),
+    _ensemble("ensemble5", "the ensemble and two shallower networks", [_study_net(m) for m in _SIMPLE]),
+    _ensemble(
+        "ensemble3-an",
+        "the three networks as An et al. 2020 train them: 150 epochs with augmentation",
+        [replace(_study_net(m, "relu"), **_AN_ET_AL) for m in _SIMPLE[:3]],
+    ),
+    _ensemble(
+        "compact-ensemble",
+        "three small networks, four epochs each",
+        [replace(COMPACT, name=f"compact-{number}", epochs=4) for number in range(3)],
+    ),
+]
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UsageError: there is none; the nearest names are given.
+    """
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]

@@ -1,0 +1,81 @@
+"""Records on disk: what was measured, one row an example, in Parquet; a kill leaves whole shards only."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from hardy.errors import RunError
+from hardy.files import write_aside
+from hardy.properties.framework import Cell, Columns
+
+
+def frame(indices: np.ndarray, labels: np.ndarray, columns: Columns) -> pl.DataFrame:
+    """Columns of a shard as a frame, with ``index`` and ``label`` in front."""
+    return pl.DataFrame({"index": indices, "label": labels, **columns})
+
+
+def read(path: Path) -> pl.DataFrame:
+    """A file of records.
+
+    Raises:
+        RunError: damaged.
+    """
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RunError(f"the records {path} cannot be read ({error}); remove the file and use --resume") from error
+
+
+class RecordStore:
+    """The ``records`` folder of a run: one file a cell, and while a cell is being measured one file a shard."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _cell(self, cell: Cell) -> Path:
+        return self.folder / f"{cell.key}.parquet"
+
+    def _shard(self, cell: Cell, number: int) -> Path:
+        return self.folder / cell.key / f"{number:05d}.parquet"
+
+    def missing(self, cell: Cell, shards: int) -> list[int]:
+        """The shards that are still to be measured."""
+        if self._cell(cell).exists():
+            return []
+        return [number for number in range(shards) if not self._shard(cell, number).exists()]
+
+    def write(self, cell: Cell, number: int, records: pl.DataFrame) -> None:
+        """Write one shard, whole or not at all."""
+        with write_aside(self._shard(cell, number)) as aside:
+            records.write_parquet(aside)
+
+    def finish(self, cell: Cell, shards: int) -> None:
+        """Make one file of a cell's shards, sorted by ``index``."""
+        folder = self.folder / cell.key
+        if not self._cell(cell).exists():
+            parts = [read(self._shard(cell, number)) for number in range(shards)]
+            with write_aside(self._cell(cell)) as aside:
+                pl.concat(parts).sort("index").write_parquet(aside)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def load(self, cells: Sequence[Cell]) -> dict[Cell, pl.DataFrame]:
+        """The records of finished cells.
+
+        Raises:
+            RunError: a cell is missing, damaged, or has another number of rows.
+        """
+        loaded = {}
+        for cell in cells:
+            path = self._cell(cell)
+            if not path.exists():
+                raise RunError(f"the records {path} are missing; go on with 'hardy evaluate … --resume'")
+            records = read(path)
+            if len(records) != cell.examples or records["index"].n_unique() != cell.examples:
+                raise RunError(f"{path} holds {len(records)} rows where {cell.examples} examples were planned")
+            loaded[cell] = records
+        return loaded

@@ -1,0 +1,140 @@
+"""Threat models: a norm and a radius. They alone know distance, projection and sampling."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from hardy.contracts import Images
+from hardy.errors import UsageError
+from hardy.randomness import Randomness
+
+Norm: TypeAlias = Literal["linf", "l2", "l1", "l0"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+# Rounding of a sum over some thousand float32 pixels; what is outside the ball by more is outside.
+RELATIVE_TOLERANCE = 1e-5
+ABSOLUTE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """All images of [0, 1] at most ``eps`` away from a reference in ``norm``.
+
+    Attributes:
+        norm: ``linf``, ``l2``, ``l1``, or ``l0`` (the number of pixels that differ in any channel).
+        eps: the radius, in units of the pixel range [0, 1]; for ``l0`` a number of pixels.
+    """
+
+    norm: Norm
+    eps: float
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise UsageError(f"unknown norm '{self.norm}'; known: {', '.join(NORMS)}")
+        if not (math.isfinite(self.eps) and self.eps >= 0):
+            raise UsageError(f"eps {self.eps} in {self.norm}: a radius is a finite number from 0 up")
+        if self.norm == "l0" and self.eps != int(self.eps):
+            raise UsageError(f"eps {self.eps} in l0: the radius is a whole number of pixels")
+
+    @classmethod
+    def checked(cls, norm: str, eps: float) -> ThreatModel:
+        """A threat model that somebody typed: refuses a radius that makes no sense for images in [0, 1].
+
+        Raises:
+            UsageError: unknown norm; ``linf`` above 1, which usually is 8 typed for 8/255.
+        """
+        threat = cls(norm, eps)  # type: ignore[arg-type]
+        if norm == "linf" and eps > 1:
+            raise UsageError(
+                f"eps {eps:g} in linf: pixels lie in [0, 1], so eps is at most 1; "
+                f"if you mean {eps:g}/255, type {eps / 255:.6g} (eps 1 is 255/255)"
+            )
+        return threat
+
+    def distance(self, images: Images, reference: Images) -> Tensor:
+        """float32 (N,): how far each image is from its reference."""
+        change = (images - reference).flatten(1)
+        match self.norm:
+            case "linf":
+                return change.abs().amax(1) if change.shape[1] else change.new_zeros(len(change))
+            case "l2":
+                return change.norm(dim=1)
+            case "l1":
+                return change.abs().sum(1)
+            case "l0":
+                return (images != reference).any(1).flatten(1).sum(1).to(images.dtype)
+
+    def contains(self, images: Images, reference: Images) -> Tensor:
+        """bool (N,): inside the ball, up to rounding, and in [0, 1] exactly."""
+        near = self.distance(images, reference) <= self.eps * (1 + RELATIVE_TOLERANCE) + ABSOLUTE_TOLERANCE
+        flat = images.flatten(1)
+        return near & (flat >= 0).all(1) & (flat <= 1).all(1)
+
+    def project(self, images: Images, reference: Images) -> Images:
+        """Into the ball and into [0, 1]; what is inside already stays as it is.
+
+        The change is projected into the ball, then the sum is clipped: as the reference lies in [0, 1], clipping only
+        shortens the change. For linf this is the nearest point of the intersection; for l2 and l1 it is a point of it.
+        """
+        change = images - reference
+        match self.norm:
+            case "linf":
+                change = change.clamp(-self.eps, self.eps)
+            case "l2":
+                norm = change.flatten(1).norm(dim=1).clamp_min(1e-12)
+                change = change * (self.eps / norm).clamp_max(1.0).reshape(-1, 1, 1, 1)
+            case "l1":
+                change = project_l1(change.flatten(1), self.eps).reshape(change.shape)
+            case "l0":
+                change = self._keep_largest(change)
+        return (reference + change).clamp(0.0, 1.0)
+
+    def random_start(self, images: Images, rng: Randomness) -> Images:
+        """Uniform in the ball, then clipped to [0, 1]; l0: a random choice of ``eps`` pixels gets random values."""
+        count, *shape = images.shape
+        pixels = math.prod(shape)
+        match self.norm:
+            case "linf":
+                change = rng.uniform(*shape, low=-self.eps, high=self.eps)
+            case "l2":
+                direction = rng.fold("direction").normal(pixels)
+                direction = direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-12)
+                radius = self.eps * rng.fold("radius").uniform(1) ** (1.0 / pixels)
+                change = (direction * radius).reshape(count, *shape)
+            case "l1":
+                # A Laplace vector over its l1 norm is uniform on the sphere.
+                size = -torch.log1p(-rng.fold("direction").uniform(pixels))
+                direction = size * rng.fold("sign").signs(pixels)
+                direction = direction / direction.abs().sum(1, keepdim=True).clamp_min(1e-12)
+                radius = self.eps * rng.fold("radius").uniform(1) ** (1.0 / pixels)
+                change = (direction * radius).reshape(count, *shape)
+            case "l0":
+                channels, height, width = shape
+                place = rng.fold("place").uniform(height * width).argsort(1).argsort(1) < self.eps
+                value = rng.fold("value").uniform(channels, height, width)
+                change = torch.where(place.reshape(count, 1, height, width), value - images, torch.zeros_like(images))
+        return (images + change).clamp(0.0, 1.0)
+
+    def _keep_largest(self, change: Tensor) -> Tensor:
+        size = change.abs().sum(1).flatten(1)
+        rank = size.argsort(dim=1, descending=True, stable=True).argsort(1)
+        keep = (rank < self.eps).reshape(len(change), 1, *change.shape[2:])
+        return change * keep
+
+
+def project_l1(change: Tensor, radius: float) -> Tensor:
+    """Rows of ``change``, float32 (N, D), to the nearest point of the l1 ball (Duchi et al., ICML 2008)."""
+    size = change.abs()
+    outside = size.sum(1) > radius
+    ordered = size.sort(1, descending=True).values
+    excess = ordered.cumsum(1) - radius
+    place = torch.arange(1, change.shape[1] + 1, device=change.device)
+    last = (ordered * place > excess).sum(1, keepdim=True).clamp_min(1)
+    threshold = excess.gather(1, last - 1) / last
+    shrunk = change.sign() * (size - threshold).clamp_min(0.0)
+    return torch.where(outside[:, None], shrunk, change)

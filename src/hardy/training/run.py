@@ -1,0 +1,126 @@
+"""Training as a run: from a recipe and a folder to weights and a manifest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from hardy.datasets import load_dataset, split_hashes
+from hardy.devices import choose_device, describe
+from hardy.errors import RunError
+from hardy.files import sha256_of, write_aside
+from hardy.randomness import derive
+from hardy.runs import Run, environment
+from hardy.training.interrupt import stop_on_signal
+from hardy.training.loop import Fitted, Split, Update, fit
+from hardy.training.recipe import Recipe
+
+Report = Callable[[str, Update], None]
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    data: str = "mnist",
+    data_dir: Path | None = None,
+    resume: bool = False,
+    report: Report = lambda _part, _update: None,
+) -> Run:
+    """Train by ``recipe`` into the run folder ``out``: ``run.json``, ``weights.safetensors``, checkpoints on the way.
+
+    Args:
+        recipe: how to train.
+        out: a folder that is missing or empty; with ``resume`` the folder of an interrupted training.
+        seed: all random numbers come from it.
+        device: ``auto``, ``cpu``, ``cuda``, …
+        data: the dataset; its ``train`` split is trained on, its ``held-out`` split chooses the best epoch.
+        data_dir: where to look for datasets first.
+        resume: go on where a training stopped; a finished one is returned as it is.
+        report: called with the part that is trained and its progress.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came; the checkpoint is written.
+        RunError: the folder holds something else, or a training with other settings.
+        HardyError: training has collapsed.
+    """
+    run = Run.open_or_create(out) if resume else Run.create(out)
+    training_set, held_out = (load_dataset(f"{data}/{split}", data_dir=data_dir) for split in ("train", "held-out"))
+    on = choose_device(device)
+    classes = len(training_set.classes)
+    hashes = {split.name: split.sha256 for split in (training_set, held_out)}
+    plan: dict[str, Any] = {
+        "recipe": recipe.to_dict(),
+        "seed": seed,
+        "data": data,
+        "hashes": hashes,
+        "split_indices": split_hashes(len(training_set) + len(held_out)),
+    }
+    found = run.manifest.get("training")
+    if found is None and "schema" in run.manifest and len(run.manifest) > 1:
+        raise RunError(f"{out} holds a run that was not trained here; choose another --out")
+    for key, value in plan.items():
+        if found is not None and found[key] != value:
+            raise RunError(f"{out} was trained with another {key}; resume with the same, or choose another --out")
+    if found is not None and found["status"] == "trained":
+        return run
+    run.manifest |= {
+        "model": recipe.architecture(classes),
+        "classes": list(training_set.classes),
+        "input": list(training_set.images.shape[1:]),
+        "training": plan | {"status": "training", "environment": environment(describe(on), hashes)},
+    }
+    run.save()
+
+    train_split, held_out_split = (Split(one.images.to(on), one.labels.to(on)) for one in (training_set, held_out))
+    checkpoints, fitted = [], []
+    started = time.perf_counter()
+    with stop_on_signal() as stop:
+        for number, part in enumerate(recipe.parts):
+            checkpoint = out / "checkpoints" / f"{number}.safetensors"
+            part_seed = derive(seed, "member", number) if recipe.members else seed
+            checkpoints.append(checkpoint)
+            fitted.append(
+                fit(
+                    part,
+                    train_split,
+                    held_out_split,
+                    classes,
+                    seed=part_seed,
+                    checkpoint=checkpoint,
+                    report=lambda update, name=part.name: report(name, update),
+                    stop=stop,
+                )
+            )
+    _finish(run, recipe, fitted, time.perf_counter() - started)
+    for checkpoint in checkpoints:
+        checkpoint.unlink()
+    checkpoints[0].parent.rmdir()
+    return run
+
+
+def _finish(run: Run, recipe: Recipe, fitted: list[Fitted], seconds: float) -> None:
+    prefixes = [f"members.{number}." for number in range(len(fitted))] if recipe.members else [""]
+    weights = {
+        prefix + name: value.detach().cpu().contiguous()
+        for prefix, part in zip(prefixes, fitted, strict=True)
+        for name, value in part.weights.items()
+    }
+    with write_aside(run.weights) as aside:
+        save_file(weights, aside)
+    run.manifest["weights_sha256"] = sha256_of(run.weights)
+    run.manifest["training"] |= {
+        "status": "trained",
+        "seconds_since_last_resume": round(seconds, 2),
+        "parts": [
+            {"name": part.name, "held_out_accuracy": result.accuracy, "history": result.history}
+            for part, result in zip(recipe.parts, fitted, strict=True)
+        ],
+    }
+    run.save()
