@@ -16,10 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="List, fetch and verify datasets.")
 
 
 @app.command("list")
-def list_datasets(
-    data_dir: DataDir = None,
-    json: Json = False,
-) -> None:
+def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
     """List the datasets, and where they are or why they are not at hand."""
     from hardy.datasets import DATASETS
 
@@ -32,11 +29,11 @@ def list_datasets(
     from rich.console import Console
     from rich.table import Column, Table
 
-    narrow = [Column(heading, no_wrap=True) for heading in ("dataset", "role", "images")]
-    table = Table(*narrow, Column("at hand", overflow="fold"), "licence")
+    texts = (Column(heading, overflow="fold") for heading in ("images", "at hand", "licence"))
+    table = Table(Column("dataset", no_wrap=True), *texts)
     for row in rows:
         where = row["reason"] or ", ".join(row["where"]) or "made on the spot"
-        table.add_row(row["name"], row["role"], _sizes(row["splits"]), where, row["licence"])
+        table.add_row(f"{row['name']}\n{row['role']}", _sizes(row["splits"]), where, row["licence"], end_section=True)
     Console().print(table)
 
 
@@ -45,30 +42,10 @@ def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Datasets, as 'hardy data list' names them.")],
 ) -> None:
     """Download datasets into the cache: resumable, from several mirrors, checked against published hashes."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from hardy.datasets.download import fetch as fetch_dataset
     from hardy.datasets.registry import entry_of
 
-    entries = [entry_of(name) for name in names]
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    for entry in entries:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-            tasks = {}
-
-            def show(name: str, done: int, total: int | None, bars: Progress = bars, tasks: dict = tasks) -> None:
-                if name not in tasks:
-                    tasks[name] = bars.add_task(name)
-                bars.update(tasks[name], completed=done, total=total)
-
-            files = fetch_dataset(entry, show)
-        if entry.made_with:
-            typer.echo(f"{entry.name}: made on the spot, nothing to download")
-        elif files:
-            typer.echo(f"{entry.name}: {len(files)} files in {files[0].parent}")
-        else:
-            typer.echo(f"{entry.name}: already at hand")
+    for entry in [entry_of(name) for name in names]:
+        typer.echo(f"{entry.name}: {_fetch(entry)}")
 
 
 @app.command()
@@ -101,6 +78,27 @@ def verify(
                 typer.echo(f"{state}  {content.sha256}  {path}")
     if broken:
         raise HardyError(f"{broken} of the files are not what was published; see above")
+
+
+def _fetch(entry: Entry) -> str:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from hardy.datasets import download
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks = {}
+
+        def show(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name)
+            bars.update(tasks[name], completed=done, total=total)
+
+        files = download.fetch(entry, show)
+    if entry.made_with:
+        return "made on the spot, nothing to download"
+    return f"{len(files)} files in {files[0].parent}" if files else "already at hand"
 
 
 def _describe(entry: Entry, data_dir: Path | None) -> dict[str, Any]:

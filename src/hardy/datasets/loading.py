@@ -45,7 +45,7 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Dataset:
             f"'{name}' names no split; load one of {', '.join(f'{name}/{it}' for it in DATASETS[name].sizes)}"
         )
     path, split = (dataset, split) if split in user.SPLITS else (name, "test")
-    if Path(path).exists():
+    if path and Path(path).exists():
         return user.load_user_dataset(Path(path), split)
     raise UsageError(f"{unknown('dataset', path, DATASETS)}; nor is there a file or folder '{path}'")
 

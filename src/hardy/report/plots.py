@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hardy.charts import Floats, Histogram, LineChart, Matrix, Series
 from hardy.report.palette import COLOURS, INK, MUTED, ON_STRONG, SERIES, TEXT, VARIABLES, Key
@@ -47,7 +48,10 @@ def draw_lines(axes: Axes, chart: LineChart) -> tuple[Key, ...]:
                 mark = "area"
             case "points":
                 _whiskers(axes, series, series.x, colour)
-                axes.plot(series.x, series.y, "o", color=colour, markersize=7, markeredgewidth=0)
+                inside = _within(series.x, chart.x_limits) & _within(series.y, chart.y_limits)
+                # Unclipped: a point on the edge is shown whole.
+                x, y = series.x[inside], series.y[inside]
+                axes.plot(x, y, "o", color=colour, markersize=7, markeredgewidth=0, clip_on=False)
                 mark = "point"
             case style:
                 steps = style == "step"
@@ -103,7 +107,7 @@ def draw_matrix(axes: Axes, chart: Matrix) -> tuple[Key, ...]:
     for row, column in zip(*np.nonzero(counts), strict=True):
         right = row == column
         strength = shares[row, column] / (1.0 if right else most_wrong)
-        axes.add_patch(
+        cell = axes.add_patch(
             Rectangle(
                 (column - 0.47, row - 0.47),
                 0.94,
@@ -113,10 +117,13 @@ def draw_matrix(axes: Axes, chart: Matrix) -> tuple[Key, ...]:
                 linewidth=0,
             )
         )
+        # A cell lies within the axes: asking each for its extent would take most of the time.
+        cell.set_in_layout(False)
         if len(counts) <= _MOST_CELLS_WITH_TEXT:
             colour = ON_STRONG if strength > 0.5 else INK
             text = f"{int(counts[row, column]):,}"
-            axes.text(column, row, text, color=colour, fontsize=size, ha="center", va="center_baseline")
+            label = axes.text(column, row, text, color=colour, fontsize=size, ha="center", va="center_baseline")
+            label.set_in_layout(False)
     places = range(len(counts))
     axes.set_xlim(-0.5, len(counts) - 0.5)
     axes.set_ylim(len(counts) - 0.5, -0.5)
@@ -170,6 +177,11 @@ def _bar_width(bars: Sequence[Series]) -> float:
         return 1.0
     # Bars may stand at bin means, and two of those may nearly touch.
     return float(max(np.diff(places).min(), (places[-1] - places[0]) / 60))
+
+
+def _within(values: Floats, limits: tuple[float, float] | None) -> NDArray[np.bool_]:
+    low, high = limits or (-np.inf, np.inf)
+    return (values >= low) & (values <= high)
 
 
 def _whiskers(axes: Axes, series: Series, x: Floats, colour: str) -> None:

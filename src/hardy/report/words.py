@@ -126,7 +126,8 @@ def _pair_words(key: str, value: object) -> str:
     if key in _SPEAKS_FOR_ITSELF:
         parts = re.split("[-_]", str(value))
         return "-".join(parts).upper() if parts[0] in _ACRONYMS else str(value).replace("_", " ")
-    return f"{name} {value}"
+    counts = isinstance(value, int) and name.endswith("s") and not name.endswith("ss")
+    return f"{value} {name}" if counts else f"{name} {value}"
 
 
 def subject_line(scorecard: Scorecard) -> str:
