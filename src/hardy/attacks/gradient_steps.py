@@ -55,6 +55,32 @@ def projected_gradient(
     return result
 
 
+def smoothed_gradient(
+    classifier: Classifier,
+    images: Images,
+    labels: Labels,
+    threat: ThreatModel,
+    *,
+    rng: Randomness,
+    steps: int,
+    step_size: float,
+    samples: int,
+    deviation: float,
+) -> Images:
+    """Projected gradient descent on the mean gradient over ``samples`` noisy copies of each image.
+
+    Where a classifier's own gradients are shattered, those of its neighbourhood still point somewhere.
+    """
+    current = threat.random_start(images, rng)
+    repeated = labels.repeat_interleave(samples)
+    for step in range(steps):
+        noise = deviation * rng.fold("noise").normal(samples, *images.shape[1:], draw=step)
+        _, gradient = value_and_gradient(classifier, (current[:, None] + noise).flatten(0, 1), repeated)
+        mean = gradient.unflatten(0, (-1, samples)).mean(1)
+        current = threat.project(current + step_size * threat.eps * steepest(mean, threat.norm), images)
+    return current
+
+
 FAST_GRADIENT = Attack(
     name="fast-gradient",
     title="fast gradient",
@@ -69,4 +95,12 @@ PGD = Attack(
     norms=("linf", "l2", "l1"),
     reference="Madry et al., ICLR 2018, arXiv:1706.06083",
     settings={"steps": 40, "step_size": 1 / 30, "random_start": True},
+)
+SMOOTHED_PGD = Attack(
+    name="smoothed-pgd",
+    title="projected gradient descent on gradients smoothed over noise",
+    function=smoothed_gradient,
+    norms=("linf", "l2"),
+    reference="Athalye, Carlini and Wagner, ICML 2018, arXiv:1802.00420",
+    settings={"steps": 20, "step_size": 0.1, "samples": 8, "deviation": 0.1},
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hardy.datasets import made, user
+from hardy.datasets import made, saved, user
 from hardy.datasets.dataset import Dataset
 from hardy.datasets.entry import Entry, Role
 from hardy.datasets.registry import DATASETS
@@ -45,9 +45,18 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Dataset:
             f"'{name}' names no split; load one of {', '.join(f'{name}/{it}' for it in DATASETS[name].sizes)}"
         )
     path, split = (dataset, split) if split in user.SPLITS else (name, "test")
+    if path and Path(path).suffix == saved.SUFFIX:
+        return _saved(Path(path), data_dir)
     if path and Path(path).exists():
         return user.load_user_dataset(Path(path), split)
     raise UsageError(f"{unknown('dataset', path, DATASETS)}; nor is there a file or folder '{path}'")
+
+
+def _saved(path: Path, data_dir: Path | None) -> Dataset:
+    found = saved.read_saved_set(path)
+    source = load_dataset(str(found.facts.get("dataset")), data_dir)
+    saved.check_made_of(found, source, str(path))
+    return Dataset(str(path), found.images, found.labels, source.classes)
 
 
 def available(data_dir: Path | None = None, role: Role | None = None) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hardy.charts import Chart, Gallery, Matrix, Picture
+from hardy.datasets import Dataset
 from hardy.properties.framework import Evidence, Plan, Planned, Property, Statistic
 from hardy.properties.predictions import MEASURES, Predictions, predictions_of, test_cell
 
@@ -51,7 +52,7 @@ def draw(evidence: Evidence) -> list[Chart]:
     answers = predictions_of(evidence, cell)
     counts = np.zeros((len(dataset.classes), answers.logits.shape[1]), np.int64)
     np.add.at(counts, (answers.labels, answers.predicted), 1)
-    names = (*dataset.classes, *(f"#{number}" for number in range(len(dataset.classes), counts.shape[1])))
+    names = class_names(dataset, counts.shape[1])
     charts: list[Chart] = []
     if counts.shape[0] == counts.shape[1] <= 30:
         charts.append(
@@ -87,6 +88,11 @@ def draw(evidence: Evidence) -> list[Chart]:
             )
         )
     return charts
+
+
+def class_names(dataset: Dataset, classes: int) -> tuple[str, ...]:
+    """What a classifier's classes are called; those that the dataset does not have are numbered."""
+    return (*dataset.classes, *(f"#{number}" for number in range(len(dataset.classes), classes)))
 
 
 def picture_of(image: np.ndarray) -> np.ndarray:

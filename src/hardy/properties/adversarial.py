@@ -3,122 +3,160 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
 
-from hardy.attacks import get_attack, run_attack
+from hardy.attacks import ATTACKS
 from hardy.charts import Chart, Gallery, LineChart, Picture, Series
 from hardy.metrics import wilson
-from hardy.properties.accuracy import picture_of
-from hardy.properties.framework import Budget, Cell, Columns, Evidence, Plan, Planned, Property, Shard, Statistic
-from hardy.threats import ThreatModel
+from hardy.properties.accuracy import class_names, picture_of
+from hardy.properties.attacking import PICTURES, attack_cell, measure_attack, radii, share
+from hardy.properties.framework import Budget, Cell, Evidence, Plan, Planned, Property, Skipped, Statistic
+from hardy.properties.masking import masking_cells, masking_warnings, measure_masking
+from hardy.properties.predictions import MEASURES, prediction_cell, predictions_of
 
-EXAMPLES: dict[Budget, int | None] = {"quick": 200, "standard": 1000, "full": None}
-SWEEPS: tuple[tuple[str, str, tuple[float, ...]], ...] = (
-    ("fast-gradient", "linf", (0.1, 0.2, 0.3)),
-    ("pgd", "linf", (0.1, 0.2, 0.3)),
+
+class Sweep(NamedTuple):
+    """An attack or suite in one norm, at ascending radii."""
+
+    attack: str
+    norm: str
+    eps: tuple[float, ...]
+
+
+STUDY_EPS = (0.3, 1.5, 10.0)
+CURVE_EPS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+STUDY = (
+    Sweep("basic-iterative", "l2", STUDY_EPS),
+    Sweep("noise", "l2", STUDY_EPS),
+    Sweep("deepfool", "l2", STUDY_EPS),
+    Sweep("fast-gradient", "l2", STUDY_EPS),
+    Sweep("fast-gradient", "linf", STUDY_EPS),
+    # The study's radii and those of a curve in one sweep, so that robust accuracy never rises with the radius.
+    Sweep("pgd", "linf", (*CURVE_EPS, 1.5, 10.0)),
+    Sweep("salt-and-pepper", "l2", STUDY_EPS),
 )
-HEADLINE = ("pgd", "linf", 0.3)
-PICTURES = 8
+STANDARD = (
+    Sweep("standard", "linf", (0.3,)),
+    Sweep("standard", "l2", (1.5, 2.0)),
+    Sweep("standard", "l1", (10.0,)),
+)
+# The radii whose union is published for several norms at once: Maini, Wong and Kolter, ICML 2020, arXiv:1909.04068.
+UNION = {"linf": 0.3, "l2": 2.0, "l1": 10.0}
+SIMPLE_EXAMPLES: dict[Budget, int | None] = {"quick": 100, "standard": 1000, "full": None}
+STANDARD_EXAMPLES: dict[Budget, int | None] = {"quick": 50, "standard": 500, "full": None}
 
 
-def attack_cell(plan: Plan, attack: str, norm: str, eps: tuple[float, ...]) -> Cell:
-    """One attack at several radii: what has fallen at a smaller one has fallen at a larger one."""
-    examples = plan.examples(plan.dataset, EXAMPLES[plan.budget])
-    return Cell.of("attack", plan.dataset, examples, attack=attack, norm=norm, eps=",".join(map(repr, eps)))
+def study_cells(plan: Plan) -> list[Cell]:
+    """The study's 21 figures, seven attacks, each at three radii; and PGD at more of them."""
+    return [attack_cell(plan, *sweep, SIMPLE_EXAMPLES[plan.budget]) for sweep in STUDY]
 
 
-def _cells(plan: Plan) -> list[Cell]:
-    return [attack_cell(plan, *sweep) for sweep in SWEEPS]
+def _curve_cell(plan: Plan) -> Cell:
+    return next(cell for cell in study_cells(plan) if cell.settings["attack"] == "pgd")
 
 
-def _radii(cell: Cell) -> list[float]:
-    return [float(eps) for eps in str(cell.settings["eps"]).split(",")]
+def _standard_cells(plan: Plan) -> list[Cell]:
+    return [attack_cell(plan, *sweep, STANDARD_EXAMPLES[plan.budget]) for sweep in STANDARD]
 
 
 def plan_adversarial(plan: Plan) -> Planned:
-    return Planned(_cells(plan))
-
-
-def measure_attack(classifier: nn.Module, shard: Shard, cell: Cell, *, seed: int, batch_size: int) -> Columns:
-    """``norm``, float64 (N,), the smallest that fools (0: wrong already, infinity: none found); the predictions on the
-    clean and on the attacked image; and for a few the attacked ``image``, float32 (N, CHW), else NaN.
-    """
-    setting = cell.settings
-    outcome = run_attack(
-        classifier,
-        shard.images,
-        shard.labels,
-        get_attack(str(setting["attack"])),
-        [ThreatModel(setting["norm"], eps) for eps in _radii(cell)],  # type: ignore[arg-type]
-        rng=shard.rng(seed, "attack"),
-        batch_size=batch_size,
+    skipped = (
+        [] if masking_cells(plan) else [Skipped("adversarial", "masking checks: the quick budget leaves them out")]
     )
-    images = torch.full_like(shard.images, torch.nan).flatten(1)
-    images[:PICTURES] = outcome.images[:PICTURES].flatten(1)
-    return {
-        "norm": outcome.norm.cpu().numpy(),
-        "clean_prediction": outcome.clean_prediction.cpu().numpy(),
-        "adversarial_prediction": outcome.prediction.cpu().numpy(),
-        "image": images.cpu().numpy(),
-    }
+    cells = [*study_cells(plan), *_standard_cells(plan), *masking_cells(plan)]
+    return Planned([*cells, *(prediction_cell(plan, name) for name in plan.adversarial)], skipped)
 
 
 def statistics(evidence: Evidence) -> list[Statistic]:
+    plan = evidence.plan
+    found = [
+        _robust_accuracy(evidence, cell, eps)
+        for cell in [*study_cells(plan), *_standard_cells(plan)]
+        for eps in radii(cell)
+    ]
+    return [*found, _union(evidence), *_saved_sets(evidence)]
+
+
+def _robust_accuracy(evidence: Evidence, cell: Cell, eps: float) -> Statistic:
+    records = evidence.records[cell]
+    stands = records["norm"].to_numpy() > eps
+    return Statistic(
+        metric="robust_accuracy",
+        dataset=cell.dataset,
+        setting={"attack": cell.settings["attack"], "norm": cell.settings["norm"], "eps": eps},
+        compute=partial(share, stands),
+        examples=((cell.dataset, records["index"].to_numpy()),),
+        successes=stands,
+        higher_is_better=True,
+        headline=cell.settings["attack"] == "standard" and UNION[str(cell.settings["norm"])] == eps,
+    )
+
+
+def _union(evidence: Evidence) -> Statistic:
+    """Standing in all norms at once, example by example."""
+    cells = _standard_cells(evidence.plan)
+    stands = np.all(
+        [evidence.records[cell]["norm"].to_numpy() > UNION[str(cell.settings["norm"])] for cell in cells], axis=0
+    )
+    return Statistic(
+        metric="robust_accuracy",
+        dataset=cells[0].dataset,
+        setting={"attack": "standard", "norm": "union", "radii": ", ".join(f"{n} {e:g}" for n, e in UNION.items())},
+        compute=partial(share, stands),
+        examples=((cells[0].dataset, evidence.records[cells[0]]["index"].to_numpy()),),
+        successes=stands,
+        higher_is_better=True,
+        headline=True,
+    )
+
+
+def _saved_sets(evidence: Evidence) -> list[Statistic]:
     found = []
-    for cell in _cells(evidence.plan):
-        records = evidence.records[cell]
-        norm, indices = records["norm"].to_numpy(), records["index"].to_numpy()
-        attack, in_norm = cell.settings["attack"], cell.settings["norm"]
-        for eps in _radii(cell):
-            stands = norm > eps
-            found.append(
-                Statistic(
-                    metric="robust_accuracy",
-                    dataset=cell.dataset,
-                    setting={"attack": attack, "norm": in_norm, "eps": eps},
-                    compute=partial(_share, stands),
-                    examples=((cell.dataset, indices),),
-                    successes=stands,
-                    higher_is_better=True,
-                    headline=(attack, in_norm, eps) == HEADLINE,
-                )
+    for name in evidence.plan.adversarial:
+        answers = predictions_of(evidence, prediction_cell(evidence.plan, name))
+        found.append(
+            Statistic(
+                metric="transfer_accuracy",
+                dataset=name,
+                compute=partial(share, answers.correct),
+                examples=((name, answers.indices),),
+                successes=answers.correct,
+                higher_is_better=True,
+                headline=True,
             )
+        )
     return found
 
 
-def _share(stands: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
-    return float(np.average(stands, weights=weights))
-
-
 def draw(evidence: Evidence) -> list[Chart]:
-    curves = []
-    for cell in _cells(evidence.plan):
-        norm = evidence.records[cell]["norm"].to_numpy()
-        radii = np.array([0.0, *_radii(cell)])
-        standing = [int((norm > eps).sum()) for eps in radii]
-        bands = np.array([wilson(count, len(norm)) for count in standing])
-        name = get_attack(str(cell.settings["attack"])).name
-        curves.append(Series(name, radii, np.array(standing) / len(norm), bands[:, 0], bands[:, 1]))
-    last = _cells(evidence.plan)[-1]
-    curve = LineChart(
+    charts: list[Chart] = [_curve(evidence)]
+    gallery = _gallery(evidence, _curve_cell(evidence.plan))
+    return [*charts, gallery] if gallery else charts
+
+
+def _curve(evidence: Evidence) -> LineChart:
+    cell = _curve_cell(evidence.plan)
+    norm = evidence.records[cell]["norm"].to_numpy()
+    eps = np.array([0.0, *(radius for radius in radii(cell) if radius <= CURVE_EPS[-1])])
+    standing = [int((norm > radius).sum()) for radius in eps]
+    bands = np.array([wilson(count, len(norm)) for count in standing])
+    return LineChart(
         title="Robust accuracy over the radius",
-        caption=f"Share of {last.examples:,} test images that no perturbation found within the radius misleads.",
+        caption=f"Share of {cell.examples:,} test images that {ATTACKS[str(cell.settings['attack'])].title} cannot "
+        "mislead within the radius, with its 95 % interval. At 0.5 every image can be made gray.",
         x_label="eps (linf, pixels in [0, 1])",
         y_label="robust accuracy",
-        series=tuple(curves),
+        series=(Series("robust accuracy", eps, np.array(standing) / len(norm), bands[:, 0], bands[:, 1]),),
         y_limits=(0.0, 1.0),
     )
-    gallery = _gallery(evidence, last)
-    return [curve, gallery] if gallery else [curve]
 
 
 def _gallery(evidence: Evidence, cell: Cell) -> Gallery | None:
     records = evidence.records[cell]
     dataset = evidence.dataset(cell.dataset)
+    names = class_names(dataset, evidence.plan.classes)
     norm, pictures = records["norm"].to_numpy(), records["image"].to_numpy()
     shown = np.flatnonzero((norm > 0) & np.isfinite(norm) & ~np.isnan(pictures[:, 0]))[:PICTURES]
     if not len(shown):
@@ -128,7 +166,10 @@ def _gallery(evidence: Evidence, cell: Cell) -> Gallery | None:
         index = int(records["index"][int(row)])
         clean = dataset.floats(slice(index, index + 1))[0].numpy()
         adversarial = pictures[row].reshape(clean.shape)
-        before, after = (dataset.classes[records[f"{kind}_prediction"][int(row)]] for kind in ("clean", "adversarial"))
+        before, after = (
+            names[predicted] if (predicted := int(records[f"{kind}_prediction"][int(row)])) >= 0 else "nothing"
+            for kind in ("clean", "adversarial")
+        )
         rows.append(
             (
                 Picture(picture_of(clean), f"taken for {before}"),
@@ -138,7 +179,7 @@ def _gallery(evidence: Evidence, cell: Cell) -> Gallery | None:
         )
     return Gallery(
         title="Adversarial examples",
-        caption=f"Test images, what {cell.settings['attack']} made of them, and the difference.",
+        caption=f"Test images, what {ATTACKS[str(cell.settings['attack'])].title} made of them, and the difference.",
         columns=("clean", "adversarial", "difference"),
         rows=tuple(rows),
     )
@@ -147,9 +188,11 @@ def _gallery(evidence: Evidence, cell: Cell) -> Gallery | None:
 ADVERSARIAL = Property(
     name="adversarial",
     title="Adversarial robustness",
-    description="The share of test images that are answered rightly and stay so under all that the attack finds.",
+    description="The share of test images that are answered rightly and stay so under all that the attack finds. "
+    "'standard' is the worst case over APGD-CE, targeted APGD, targeted FAB and Square, as in AutoAttack.",
     plan=plan_adversarial,
     statistics=statistics,
     draw=draw,
-    measures={"attack": measure_attack},
+    measures={"attack": measure_attack, "masking": measure_masking, **MEASURES},
+    warnings=masking_warnings,
 )

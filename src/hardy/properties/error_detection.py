@@ -105,7 +105,7 @@ def score_histogram(title: str, name: str, **scores: np.ndarray) -> Histogram:
     return Histogram(
         title=title,
         caption="Higher is more suspicious. The less the two overlap, the better the score tells them apart.",
-        x_label=name.replace("_", " "),
+        x_label=f"suspicion ({name.replace('_', ' ')})",
         edges=edges,
         shares={key: np.histogram(values, edges)[0] / len(values) for key, values in scores.items()},
     )

@@ -102,6 +102,7 @@ class Plan:
         classes: how many classes the classifier knows.
         budget: how much may be spent.
         limit: at most so many examples a cell, or None.
+        adversarial: saved sets of adversarial images to score.
     """
 
     dataset: str
@@ -112,6 +113,7 @@ class Plan:
     classes: int
     budget: Budget
     limit: int | None = None
+    adversarial: tuple[str, ...] = ()
 
     def examples(self, dataset: str, at_most: int | None = None) -> int:
         """How many examples of ``dataset`` a cell takes: all, unless the limit or ``at_most`` says fewer."""

@@ -11,20 +11,31 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from torch import nn
 
+from hardy.errors import ContractError
 from hardy.properties.framework import Cell, Columns, Evidence, Plan, Shard
 
 
 def measure_predictions(
     classifier: nn.Module,
     shard: Shard,
-    cell: Cell,  # noqa: ARG001
+    cell: Cell,
     *,
     seed: int,  # noqa: ARG001
     batch_size: int,
 ) -> Columns:
-    """``logits``, float32 (N, K)."""
+    """``logits``, float32 (N, K).
+
+    Raises:
+        ContractError: logits that are not finite; the door sees some images only.
+    """
     with torch.no_grad():
         logits = torch.cat([classifier(batch).float() for batch in shard.images.split(batch_size)])
+    broken = shard.indices[~logits.isfinite().all(1)]
+    if len(broken):
+        raise ContractError(
+            f"the classifier returns NaN or infinity for {len(broken)} of {len(logits)} images of {cell.dataset}, the "
+            f"first at index {int(broken[0])}; logits are finite"
+        )
     return {"logits": logits.cpu().numpy()}
 
 

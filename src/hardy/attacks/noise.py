@@ -1,0 +1,130 @@
+"""Attacks that need no gradient: additive noise of a given size, and the least salt and pepper that fools."""
+
+from __future__ import annotations
+
+import torch
+
+from hardy.attacks.attack import Attack
+from hardy.contracts import Classifier, Images, Labels
+from hardy.randomness import Randomness
+from hardy.threats import ThreatModel
+
+
+def additive_noise(
+    classifier: Classifier,
+    images: Images,
+    labels: Labels,
+    threat: ThreatModel,
+    *,
+    rng: Randomness,
+    repeats: int,
+) -> Images:
+    """Noise scaled to norm eps, then clipped: Gaussian in l2, uniform in linf; the first of ``repeats`` that fools."""
+    result = images.clone()
+    standing = torch.arange(len(images), device=images.device)
+    for draw in range(repeats):
+        noise = _noise_of_norm(threat, images[standing], rng.select(standing), draw)
+        candidates = (images[standing] + noise).clamp(0.0, 1.0)
+        result[standing] = candidates
+        if draw == repeats - 1:
+            break
+        standing = standing[classifier(candidates).argmax(1) == labels[standing]]
+        if not len(standing):
+            break
+    return result
+
+
+def _noise_of_norm(threat: ThreatModel, images: Images, rng: Randomness, draw: int) -> Images:
+    shape = images.shape[1:]
+    if threat.norm == "l2":
+        noise = rng.normal(*shape, draw=draw)
+        size = noise.flatten(1).norm(dim=1)
+    else:
+        noise = rng.uniform(*shape, low=-1.0, high=1.0, draw=draw)
+        size = noise.flatten(1).abs().amax(1)
+    return noise * (threat.eps / size).reshape(-1, 1, 1, 1)
+
+
+def salt_and_pepper(
+    classifier: Classifier,
+    images: Images,
+    labels: Labels,
+    threat: ThreatModel,
+    *,
+    rng: Randomness,
+    steps: int,
+) -> Images:
+    """Pixels set to 0 or 1 at random, in all channels: the smallest change in l2 that fools, of ``steps`` tries.
+
+    A draw says for each pixel at which amount of noise it turns, and into what; so the noise of a smaller amount is
+    part of that of a larger one. The largest amount whose change is smaller than the best so far (at first: than eps)
+    is tried; only if it fools, bisection lowers it. So no try goes to an image that could not be an improvement, nor
+    to an amount so small that it hardly ever fools: 300 tries find changes about as small as 1,000 do where the amount
+    is swept up and down, as in Foolbox.
+    """
+    count, channels, height, width = images.shape
+    pixels = height * width
+    result = images.clone()
+    best = images.new_full((count,), threat.eps)
+    turned = torch.zeros_like(images)
+    # How many pixels turn before this one, and the norm of the change once so many have turned.
+    rank = torch.zeros((count, pixels), dtype=torch.int64, device=images.device)
+    norms = images.new_zeros((count, pixels + 1))
+    # As many turned pixels as are known not to fool, and as are known to fool or to change the image too much.
+    low = torch.zeros(count, dtype=torch.int64, device=images.device)
+    high = torch.zeros_like(low)
+    for step in range(steps):
+        drawing = high - low <= 1
+        fresh = drawing.nonzero().squeeze(1)
+        if len(fresh):
+            level = rng.select(fresh).uniform(pixels, draw=step)
+            turned[fresh] = (level >= 0.5).to(images.dtype).reshape(-1, 1, height, width).expand(-1, channels, -1, -1)
+            order = torch.minimum(level, 1.0 - level).argsort(1)
+            rank[fresh] = order.argsort(1)
+            change = (turned[fresh] - images[fresh]).square().sum(1).flatten(1).gather(1, order)
+            norms[fresh, 1:] = change.cumsum(1).sqrt()
+            low[fresh] = 0
+            high[fresh] = (norms[fresh] < best[fresh, None]).sum(1)
+        tried = torch.where(drawing, high - 1, (low + high) // 2).clamp_min(0)
+        norm = norms.gather(1, tried[:, None]).squeeze(1)
+        fooled = torch.zeros_like(drawing)
+        changed = (norm > 0).nonzero().squeeze(1)
+        if len(changed):
+            noisy = (rank[changed] < tried[changed, None]).reshape(-1, 1, height, width)
+            candidates = torch.where(noisy, turned[changed], images[changed])
+            fooling = classifier(candidates).argmax(1) != labels[changed]
+            fooled[changed] = fooling
+            result[changed[fooling]] = candidates[fooling]
+        best = torch.where(fooled, norm, best)
+        low, high = torch.where(fooled, low, tried), torch.where(fooled, tried, high)
+    return result
+
+
+ADDITIVE_NOISE = Attack(
+    name="noise",
+    title="additive noise, Gaussian in l2 and uniform in linf",
+    function=additive_noise,
+    norms=("linf", "l2"),
+    reference="Rauber, Brendel and Bethge, arXiv:1707.04131",
+    settings={"repeats": 1},
+    gradients=False,
+)
+REPEATED_NOISE = Attack(
+    name="repeated-noise",
+    title="additive noise, 100 draws",
+    function=additive_noise,
+    norms=("linf", "l2"),
+    reference="Rauber, Brendel and Bethge, arXiv:1707.04131",
+    settings={"repeats": 100},
+    gradients=False,
+)
+SALT_AND_PEPPER = Attack(
+    name="salt-and-pepper",
+    title="salt-and-pepper noise, as little as fools",
+    function=salt_and_pepper,
+    norms=("l2",),
+    reference="Rauber, Brendel and Bethge, arXiv:1707.04131",
+    search="smallest",
+    settings={"steps": 300},
+    gradients=False,
+)

@@ -1,0 +1,63 @@
+"""What attacks climb, one value an example, higher where the attack is nearer to success."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hardy.attacks.attack import Objective, cross_entropy_each
+from hardy.contracts import Labels, Logits
+
+# Keeps a ratio of logits finite where they are all the same.
+_TINY = 1e-12
+
+
+def margin(logits: Logits, labels: Labels) -> Tensor:
+    """How far the best wrong logit is above the right one, (N,): positive where the image is classified wrongly."""
+    return best_wrong(logits, labels) - logits.gather(1, labels[:, None]).squeeze(1)
+
+
+def targeted_margin(logits: Logits, labels: Labels, targets: Labels) -> Tensor:
+    """How far the target's logit is above the right one, (N,)."""
+    return (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
+
+
+def dlr(logits: Logits, labels: Labels) -> Tensor:
+    """Difference of logits ratio, (N,): the margin over the distance from the first to the third logit.
+
+    It does not change when the logits are scaled or shifted (Croce and Hein, ICML 2020, arXiv:2003.01690). With two
+    classes there is no third logit: then it is the margin, whose gradient has the same direction.
+    """
+    if logits.shape[1] < 3:
+        return margin(logits, labels)
+    top = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + _TINY)
+
+
+def targeted_dlr(logits: Logits, labels: Labels, targets: Labels) -> Tensor:
+    """The targeted margin over the distance from the first logit to the mean of the third and fourth, (N,).
+
+    With fewer than four classes it is the targeted margin.
+    """
+    if logits.shape[1] < 4:
+        return targeted_margin(logits, labels, targets)
+    top = logits.topk(4, dim=1).values
+    return targeted_margin(logits, labels, targets) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + _TINY)
+
+
+OBJECTIVES: dict[str, Objective] = {"cross_entropy": cross_entropy_each, "dlr": dlr, "margin": margin}
+
+
+def best_wrong(logits: Logits, labels: Labels) -> Tensor:
+    """The highest logit of a wrong class, (N,)."""
+    return without_label(logits, labels).amax(1)
+
+
+def likeliest_wrong_classes(logits: Logits, labels: Labels, count: int) -> Tensor:
+    """int64 (N, min(count, K-1)): the wrong classes, the highest logit first."""
+    return without_label(logits, labels).topk(min(count, logits.shape[1] - 1), dim=1).indices
+
+
+def without_label(logits: Logits, labels: Labels) -> Logits:
+    """The logits with that of the label at minus infinity."""
+    return logits.scatter(1, labels[:, None], -torch.inf)

@@ -1,0 +1,67 @@
+"""The measure of attacks: for each example the smallest perturbation found."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hardy.attacks import get_attacks, run_attacks
+from hardy.properties.framework import Cell, Columns, Plan, Shard
+from hardy.threats import ThreatModel
+
+PICTURES = 8
+
+
+def attack_cell(plan: Plan, attack: str, norm: str, eps: tuple[float, ...], examples: int | None) -> Cell:
+    """One attack or suite at several radii: what has fallen at a smaller one has fallen at a larger one."""
+    return Cell.of(
+        "attack",
+        plan.dataset,
+        plan.examples(plan.dataset, examples),
+        attack=attack,
+        norm=norm,
+        eps=",".join(map(repr, eps)),
+    )
+
+
+def radii(cell: Cell) -> list[float]:
+    """The radii of an attack cell, ascending."""
+    return [float(eps) for eps in str(cell.settings["eps"]).split(",")]
+
+
+def measure_attack(classifier: nn.Module, shard: Shard, cell: Cell, *, seed: int, batch_size: int) -> Columns:
+    """What attacks found.
+
+    ``norm``, float64 (N,), the smallest that fools (0: wrong already, infinity: none found); ``found_by``, the attack's
+    name or ""; ``clean_prediction`` and ``adversarial_prediction``, int64 (N,); and for the first few of a shard the
+    attacked ``image``, float32 (N, CHW), else NaN.
+    """
+    setting = cell.settings
+    attacks = get_attacks(str(setting["attack"]), str(setting["norm"]))
+    outcome = run_attacks(
+        classifier,
+        shard.images,
+        shard.labels,
+        attacks,
+        [ThreatModel(setting["norm"], eps) for eps in radii(cell)],  # type: ignore[arg-type]
+        rng=shard.rng(seed, "attack"),
+        batch_size=batch_size,
+    )
+    images = torch.full_like(shard.images, torch.nan).flatten(1)
+    images[:PICTURES] = outcome.images[:PICTURES].flatten(1)
+    # Which none found is -1, the last name.
+    names = np.array([*(attack.name for attack in attacks), ""])
+    return {
+        "norm": outcome.norm.cpu().numpy(),
+        "found_by": names[outcome.attack.cpu().numpy()],
+        "clean_prediction": outcome.clean_prediction.cpu().numpy(),
+        "adversarial_prediction": outcome.prediction.cpu().numpy(),
+        "image": images.cpu().numpy(),
+    }
+
+
+def share(stands: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
+    """The weighted share of examples that stand."""
+    return float(np.average(stands, weights=weights))

@@ -1,0 +1,44 @@
+"""Attacks that search for a moment only, for tests of what is done with their findings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hardy.attacks import ATTACKS, SUITES, Attack
+from hardy.properties import adversarial
+
+_AT_MOST = {
+    "steps": 3,
+    "restarts": 1,
+    "targets": 2,
+    "repeats": 5,
+    "searches": 2,
+    "samples": 2,
+    "candidates": 3,
+    "queries": 40,
+}
+
+
+def cheaper(attack: Attack) -> Attack:
+    """The attack with fewer steps, restarts, targets, …"""
+    return replace(attack, settings={name: _cut(name, value) for name, value in attack.settings.items()})
+
+
+def make_attacks_cheaper(patch: pytest.MonkeyPatch) -> None:
+    """Whatever looks an attack up by its name gets a cheap one; fewer radii; and no surrogate is trained."""
+    for name, attack in ATTACKS.items():
+        patch.setitem(ATTACKS, name, cheaper(attack))
+    for name, suite in SUITES.items():
+        patch.setitem(SUITES, name, tuple(map(cheaper, suite)))
+    patch.setattr(adversarial, "STUDY", tuple(sweep._replace(eps=sweep.eps[:3]) for sweep in adversarial.STUDY))
+    patch.setattr("hardy.properties.masking.BLACK_BOX", ATTACKS["repeated-noise"])
+    patch.setattr("hardy.properties.masking._surrogate", lambda _data, _device: None)
+
+
+def _cut(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _cut(name, inner) for key, inner in value.items()}
+    return min(value, _AT_MOST[name]) if name in _AT_MOST else value
