@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from hardy.contracts import Images
-from hardy.errors import UsageError, unknown
+from hardy.contracts import Images, check_settings
+from hardy.errors import unknown
 from hardy.randomness import Randomness
 
 Augmentation: TypeAlias = Callable[..., Images]
@@ -32,7 +32,9 @@ def rotate(images: Images, rng: Randomness, *, degrees: float) -> Images:
     angle = rng.uniform(low=-math.radians(degrees), high=math.radians(degrees))
     matrix = images.new_zeros(len(images), 2, 3)
     matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
-    matrix[:, 0, 1], matrix[:, 1, 0] = -angle.sin(), angle.sin()
+    # Places run from -1 to 1 along both sides, however long they are.
+    height, width = images.shape[2:]
+    matrix[:, 0, 1], matrix[:, 1, 0] = -angle.sin() * (height / width), angle.sin() * (width / height)
     return _warp(images, matrix)
 
 
@@ -70,15 +72,11 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 
 def check_augmentation(steps: Mapping[str, Settings]) -> None:
-    """Raise :class:`UsageError` for an unknown name or setting, before anything is trained."""
+    """Raise :class:`UsageError` for an unknown name or wrong settings, before anything is trained."""
     for name, settings in steps.items():
         if name not in AUGMENTATIONS:
             raise unknown("augmentation", name, AUGMENTATIONS)
-        known = AUGMENTATIONS[name].__kwdefaults__ or {}
-        annotations = AUGMENTATIONS[name].__annotations__
-        for setting in settings:
-            if setting not in known and setting not in annotations:
-                raise UsageError(f"augmentation '{name}' has no setting '{setting}'")
+        check_settings(f"augmentation '{name}'", AUGMENTATIONS[name], settings)
 
 
 def augment(images: Images, rng: Randomness, steps: Mapping[str, Settings]) -> Images:

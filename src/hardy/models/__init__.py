@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 
 from hardy.errors import UsageError, unknown
-from hardy.models.compact import Compact
+from hardy.models.compact import Compact, Strided
 from hardy.models.ensemble import Ensemble
 from hardy.models.study import ACTIVATIONS, SIMPLE_NETS, SimpleNet, StudyCNN
 
-__all__ = ["MODELS", "Compact", "Ensemble", "SimpleNet", "StudyCNN", "build_model", "parameter_count"]
+__all__ = ["MODELS", "Compact", "Ensemble", "SimpleNet", "Strided", "StudyCNN", "build_model", "parameter_count"]
 
 
 def _simple_net(name: str, activation: str = "gelu", classes: int = 10) -> nn.Module:
@@ -32,6 +32,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": StudyCNN,
     **{name: partial(_simple_net, name) for name in SIMPLE_NETS},
     "compact": Compact,
+    "strided": Strided,
     "ensemble": _ensemble,
 }
 

@@ -1,4 +1,4 @@
-"""hardy's own network: small enough that two cores train, attack and measure it in seconds."""
+"""hardy's own networks: small enough that two cores train, attack and measure them in seconds."""
 
 from __future__ import annotations
 
@@ -37,4 +37,24 @@ class Compact(nn.Module):
 
     def forward(self, images: Images) -> Logits:
         x = self.features(2.0 * (images - 0.5))
+        return self.head(nn.functional.relu(self.hidden(torch.flatten(x.contiguous(), 1))))
+
+
+class Strided(nn.Module):
+    """Two convolutions of stride 2 and two linear layers, without batch norm: 839,018 parameters for ten classes.
+
+    The network that adversarial training is quickest with: no pooling to search through, no statistics to disturb.
+    """
+
+    def __init__(self, classes: int = 10, *, channels: int = 1, size: int = 28) -> None:
+        super().__init__()
+        side = size // 2 // 2
+        self.conv1 = nn.Conv2d(channels, 32, 4, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(32, 64, 4, stride=2, padding=1)
+        self.hidden = nn.Linear(64 * side * side, 256)
+        self.head = nn.Linear(256, classes)
+
+    def forward(self, images: Images) -> Logits:
+        x = nn.functional.relu(self.conv1(images))
+        x = nn.functional.relu(self.conv2(x))
         return self.head(nn.functional.relu(self.hidden(torch.flatten(x.contiguous(), 1))))

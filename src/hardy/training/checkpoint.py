@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from hardy.errors import RunError
@@ -26,8 +26,9 @@ def save_tensors(path: Path, groups: Mapping[str, Mapping[str, Tensor]], facts: 
         for name, value in members.items()
     }
     # safetensors refuses tensors that share storage, as the best and the averaged weights do on the CPU.
+    content = save({name: value.clone() for name, value in tensors.items()}, {"facts": json.dumps(dict(facts))})
     with write_aside(path) as aside:
-        save_file({name: value.clone() for name, value in tensors.items()}, aside, {"facts": json.dumps(dict(facts))})
+        aside.write_bytes(content)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
@@ -62,8 +63,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
     """Put back what :func:`optimizer_tensors` took."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = value
+        # Fused optimisers go through memory as it lies and never look at strides: moments lie as their parameters do.
+        alike = value.shape == parameters[int(number)].shape
+        state.setdefault(int(number), {})[name] = (
+            torch.empty_like(parameters[int(number)]).copy_(value) if alike else value
+        )
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hardy.augmentation import augment
-from hardy.contracts import Labels
+from hardy.contracts import Labels, check_settings, left_untouched
+from hardy.devices import native_bf16
 from hardy.errors import HardyError, RunError, UsageError, unknown
 from hardy.models import build_model
 from hardy.randomness import Randomness, derive, host_generator
 from hardy.training.checkpoint import load_tensors, optimizer_tensors, restore_optimizer, save_tensors
-from hardy.training.losses import LOSSES
+from hardy.training.losses import LOSSES, Batch
 from hardy.training.optimization import Averaged, floating_state, learning_rate, make_optimizer
 from hardy.training.recipe import Recipe
 
@@ -66,13 +67,6 @@ class _State:
     history: list[dict[str, float]]
 
 
-def native_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 natively; elsewhere it is slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-
-
 def fit(
     recipe: Recipe,
     train: Split,
@@ -92,16 +86,35 @@ def fit(
     Raises:
         Stopped: ``stop`` said so.
         HardyError: training has collapsed: the loss is not finite, or hold-out accuracy stays at chance.
-        UsageError: fewer images than one batch; unknown loss.
-        RunError: the checkpoint belongs to another recipe, seed or data, or is damaged.
+        UsageError: the recipe does not suit the images; see :func:`check_suits`.
+        RunError: the checkpoint belongs to another recipe, seed or number of images, or is damaged.
+    """
+    check_suits(recipe, train.images, classes)
+    steps_an_epoch = len(train.labels) // recipe.batch_size
+    with torch.random.fork_rng(devices=[train.images.device] if train.images.is_cuda else []):
+        return _fit(recipe, train, held_out, classes, steps_an_epoch, seed, checkpoint, report, stop)
+
+
+def check_suits(recipe: Recipe, images: Tensor, classes: int) -> None:
+    """Raise :class:`UsageError` where a recipe (not an ensemble's) cannot train on these images, as stored.
+
+    Unknown loss, model, argument or setting; fewer images than one batch; a model for images of another shape.
     """
     if recipe.loss not in LOSSES:
         raise unknown("loss", recipe.loss, LOSSES)
-    steps_an_epoch = len(train.labels) // recipe.batch_size
-    if steps_an_epoch == 0:
-        raise UsageError(f"{len(train.labels)} training images are fewer than one batch of {recipe.batch_size}")
-    with torch.random.fork_rng(devices=[train.images.device] if train.images.is_cuda else []):
-        return _fit(recipe, train, held_out, classes, steps_an_epoch, seed, checkpoint, report, stop)
+    check_settings(f"loss '{recipe.loss}'", LOSSES[recipe.loss], recipe.loss_settings)
+    if len(images) < recipe.batch_size:
+        raise UsageError(f"{len(images)} training images are fewer than one batch of {recipe.batch_size}")
+    shape = tuple(images.shape[1:])
+    arguments = recipe.architecture(classes)["arguments"]
+    what = f"model '{recipe.model}' with {arguments} does not suit images of shape {shape}"
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            logits = build_model(recipe.model, **arguments).eval()(torch.zeros(1, *shape))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UsageError(f"{what} ({error}); change model or model_arguments") from error
+    if logits.shape != (1, classes):
+        raise UsageError(f"{what}: it gives {tuple(logits.shape)} instead of (1, {classes}); change model_arguments")
 
 
 def _fit(
@@ -116,13 +129,18 @@ def _fit(
     stop: Callable[[], bool],
 ) -> Fitted:
     device = train.images.device
-    torch.manual_seed(derive(seed, "initial weights"))
+    torch.default_generator.manual_seed(derive(seed, "initial weights"))
     model = build_model(**_keywords(recipe, classes)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, recipe)
     averaged = Averaged(model, recipe.averaging) if recipe.averaging else None
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and native_bf16(device))
     precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-    facts = {"recipe": recipe.to_dict(), "seed": seed, "images": len(train.labels), "bf16": bf16}
+    facts = {
+        "recipe": recipe.to_dict(),
+        "seed": seed,
+        "number of images": len(train.labels),
+        "precision": "bf16" if bf16 else "float32",
+    }
     state = _State(0, {}, -1.0, 0, [])
     if checkpoint is not None and checkpoint.exists():
         state = _restore(checkpoint, facts, model, optimizer, averaged)
@@ -136,7 +154,7 @@ def _fit(
 
     steps = recipe.epochs * steps_an_epoch
     order = torch.empty(0)
-    started, since, loss_sum, accuracy = time.perf_counter(), state.step, 0.0, None
+    started, since, accuracy = time.perf_counter(), state.step, None
     model.train()
     while state.step < steps:
         epoch, place = divmod(state.step, steps_an_epoch)
@@ -150,11 +168,12 @@ def _fit(
         images = augment(images, rng, recipe.augmentation).contiguous(memory_format=torch.channels_last)
 
         # Dropout draws from the global generator: seeding it by step makes every step a function of its number.
-        torch.manual_seed(derive(seed, "step", state.step))
+        _seed_generator(device, derive(seed, "step", state.step))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, state.step, steps, steps_an_epoch)
         with precision:
-            loss = LOSSES[recipe.loss](model, images, train.labels[batch], rng, recipe)
+            given = Batch(images, train.labels[batch], rng, state.step / steps)
+            loss = LOSSES[recipe.loss](model, given, recipe, **recipe.loss_settings)
         optimizer.zero_grad()
         loss.backward()
         if recipe.gradient_clip:
@@ -164,44 +183,49 @@ def _fit(
             averaged.update(model, state.step)
         state.step += 1
 
-        elapsed = time.perf_counter() - started
         epoch_ends = state.step % steps_an_epoch == 0
-        if elapsed > SECONDS_BETWEEN_UPDATES or epoch_ends:
-            loss_sum = _finite(float(loss.detach()), recipe, state.step)
-            report(Update(state.step, steps, loss_sum, accuracy, (state.step - since) * recipe.batch_size / elapsed))
+        if epoch_ends or time.perf_counter() - started > SECONDS_BETWEEN_UPDATES:
+            latest_loss = _finite(float(loss.detach()), recipe, state.step)
+            images_a_second = (state.step - since) * recipe.batch_size / (time.perf_counter() - started)
+            if epoch_ends:
+                weights = averaged.state if averaged else floating_state(model)
+                accuracy = held_out_accuracy(model, weights, held_out, precision)
+                state.history.append({"epoch": epoch + 1, "loss": latest_loss, "held_out_accuracy": accuracy})
+                if accuracy > state.accuracy:
+                    state.accuracy, state.best = accuracy, {name: value.clone() for name, value in weights.items()}
+                _check_collapse(state, accuracy, held_out.labels, recipe, last=state.step == steps)
+                save()
+            report(Update(state.step, steps, latest_loss, accuracy, images_a_second))
             started, since = time.perf_counter(), state.step
-        if epoch_ends:
-            weights = averaged.state if averaged else floating_state(model)
-            accuracy = held_out_accuracy(model, weights, held_out, precision)
-            state.history.append({"epoch": epoch + 1, "loss": loss_sum, "held_out_accuracy": accuracy})
-            if accuracy > state.accuracy:
-                state.accuracy, state.best = accuracy, {name: value.clone() for name, value in weights.items()}
-            _check_collapse(state, accuracy, held_out.labels, recipe, last=state.step == steps)
-            save()
-            started, since = time.perf_counter(), state.step
-        elif stop():
-            save()
+        if state.step < steps and stop():
+            if not epoch_ends:
+                save()
             raise Stopped(f"stopped at step {state.step} of {steps} of '{recipe.name}'; go on with --resume")
     return Fitted({**model.state_dict(), **state.best}, state.accuracy, state.history)
 
 
-@torch.no_grad()
 def held_out_accuracy(
     model: nn.Module, weights: dict[str, Tensor], split: Split, precision: torch.autocast | None = None
 ) -> float:
-    """Share of ``split`` that the model answers rightly with these weights; its own stay, and so does its mode."""
-    training = model.training
-    model.eval()
+    """Share of ``split`` that the model answers rightly with these weights; its own stay, and its modes."""
     right = 0
-    with precision or torch.autocast(split.images.device.type, enabled=False):
+    precision = precision or torch.autocast(split.images.device.type, enabled=False)
+    with left_untouched(model), torch.no_grad(), precision:
         for images, labels in zip(
             split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
         ):
             floats = images.float() / 255 if images.dtype == torch.uint8 else images
             logits = functional_call(model, weights, floats.contiguous(memory_format=torch.channels_last))
             right += int((logits.argmax(1) == labels).sum())
-    model.train(training)
     return right / len(split.labels)
+
+
+def _seed_generator(device: torch.device, seed: int) -> None:
+    if device.type == "cpu":
+        # torch.manual_seed would reach for generators of absent devices, which takes as long as a small step.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _keywords(recipe: Recipe, classes: int) -> dict[str, Any]:
@@ -237,7 +261,8 @@ def _finite(loss: float, recipe: Recipe, step: int) -> float:
 
 def _check_collapse(state: _State, accuracy: float, labels: Labels, recipe: Recipe, *, last: bool) -> None:
     chance = float(labels.bincount().max()) / len(labels)
-    state.at_chance = state.at_chance + 1 if accuracy <= 1.2 * chance else 0
+    # A margin that shrinks as chance nears 1, so that two very unequal classes leave room above it.
+    state.at_chance = state.at_chance + 1 if accuracy <= chance + 0.2 * chance * (1 - chance) else 0
     if state.at_chance >= PATIENCE_AT_CHANCE or (last and state.at_chance):
         raise HardyError(
             f"training '{recipe.name}' has collapsed: hold-out accuracy {accuracy:.1%} is at chance after "

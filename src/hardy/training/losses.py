@@ -1,26 +1,79 @@
 """Losses, by name.
 
-A loss is a function ``(model, images, labels, rng, recipe) -> scalar``. It runs the model itself, so that one that
-makes adversarial or mixed images needs nothing from the loop.
+A loss is a function ``(model, batch, recipe, **settings) -> scalar``; its settings are the recipe's ``loss_settings``.
+It runs the model itself, so that one that makes adversarial or mixed images needs nothing from the loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
-from hardy.contracts import Images, Labels
+from hardy.contracts import Images, Labels, Logits, left_untouched
 from hardy.randomness import Randomness
+from hardy.threats import ThreatModel
 from hardy.training.recipe import Recipe
 
-Loss: TypeAlias = Callable[[nn.Module, Images, Labels, Randomness, Recipe], Tensor]
+
+class Batch(NamedTuple):
+    """What one step trains on; ``progress`` is the share of all steps that is done."""
+
+    images: Images
+    labels: Labels
+    rng: Randomness
+    progress: float
 
 
-def cross_entropy(model: nn.Module, images: Images, labels: Labels, rng: Randomness, recipe: Recipe) -> Tensor:  # noqa: ARG001
+Loss: TypeAlias = Callable[..., Tensor]
+
+
+def cross_entropy(model: nn.Module, batch: Batch, recipe: Recipe) -> Tensor:
     """Mean cross-entropy with the recipe's label smoothing."""
-    return nn.functional.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
+    return nn.functional.cross_entropy(model(batch.images), batch.labels, label_smoothing=recipe.label_smoothing)
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy}
+def trades(
+    model: nn.Module,
+    batch: Batch,
+    recipe: Recipe,
+    *,
+    eps: float,
+    steps: int,
+    step_size: float,
+    beta: float,
+    ramp: float,
+) -> Tensor:
+    """Cross-entropy plus ``beta`` times the divergence of the answer within linf ``eps`` from the clean answer.
+
+    ``steps`` and ``step_size`` (of the pixel range) are those of the search for the worst image; eps grows from 0 over
+    the share ``ramp`` of training. Zhang et al., ICML 2019, arXiv:1901.08573.
+    """
+    threat = ThreatModel("linf", eps * min(1.0, batch.progress / ramp) if ramp else eps)
+    clean = model(batch.images)
+    worst = _most_divergent(model, batch, clean.detach(), threat, int(steps), step_size)
+    natural = nn.functional.cross_entropy(clean, batch.labels, label_smoothing=recipe.label_smoothing)
+    return natural + beta * _divergence(model(worst), clean)
+
+
+def _most_divergent(
+    model: nn.Module, batch: Batch, clean: Logits, threat: ThreatModel, steps: int, step_size: float
+) -> Images:
+    current = threat.random_start(batch.images, batch.rng.fold("start"))
+    # The search must not move batch-norm statistics, and gradients of the weights would be wasted.
+    with left_untouched(model):
+        for _ in range(steps):
+            current.requires_grad_(True)
+            (gradient,) = torch.autograd.grad(_divergence(model(current), clean), current)
+            current = threat.project(current.detach() + min(step_size, threat.eps) * gradient.sign(), batch.images)
+    return current
+
+
+def _divergence(answer: Logits, clean: Logits) -> Tensor:
+    """The Kullback-Leibler divergence of ``answer`` from ``clean``, mean over the batch."""
+    return nn.functional.kl_div(answer.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True)
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "trades": trades}

@@ -28,7 +28,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 def learning_rate(recipe: Recipe, step: int, steps: int, steps_an_epoch: int) -> float:
     """The learning rate of one step, from 0 to ``steps`` - 1."""
-    rise = max(1.0, recipe.warm_up * steps)
+    rise = max(1, round(recipe.warm_up * steps))
     match recipe.schedule:
         case "constant":
             factor = 1.0
@@ -38,7 +38,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int, steps_an_epoch: int) ->
             if step < rise:
                 factor = (step + 1) / rise
             else:
-                left = (steps - step) / max(1.0, steps - rise)
+                left = (steps - step) / (steps - rise)
                 factor = left if recipe.schedule == "one_cycle" else 0.5 - 0.5 * math.cos(math.pi * left)
     return recipe.learning_rate * factor
 

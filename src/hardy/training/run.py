@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from hardy.datasets import load_dataset, split_hashes
 from hardy.devices import choose_device, describe
@@ -16,7 +17,7 @@ from hardy.files import sha256_of, write_aside
 from hardy.randomness import derive
 from hardy.runs import Run, environment
 from hardy.training.interrupt import stop_on_signal
-from hardy.training.loop import Fitted, Split, Update, fit
+from hardy.training.loop import Fitted, Split, Update, check_suits, fit
 from hardy.training.recipe import Recipe
 
 Report = Callable[[str, Update], None]
@@ -47,12 +48,14 @@ def train(
 
     Raises:
         Stopped: SIGINT or SIGTERM came; the checkpoint is written.
+        UsageError: the recipe does not suit the data; nothing is written then.
         RunError: the folder holds something else, or a training with other settings.
         HardyError: training has collapsed.
     """
     run = Run.open_or_create(out) if resume else Run.create(out)
     training_set, held_out = (load_dataset(f"{data}/{split}", data_dir=data_dir) for split in ("train", "held-out"))
     on = choose_device(device)
+    checkpoints = out / "checkpoints"
     classes = len(training_set.classes)
     hashes = {split.name: split.sha256 for split in (training_set, held_out)}
     plan: dict[str, Any] = {
@@ -69,7 +72,10 @@ def train(
         if found is not None and found[key] != value:
             raise RunError(f"{out} was trained with another {key}; resume with the same, or choose another --out")
     if found is not None and found["status"] == "trained":
+        shutil.rmtree(checkpoints, ignore_errors=True)
         return run
+    for part in recipe.parts:
+        check_suits(part, training_set.images, classes)
     run.manifest |= {
         "model": recipe.architecture(classes),
         "classes": list(training_set.classes),
@@ -79,13 +85,11 @@ def train(
     run.save()
 
     train_split, held_out_split = (Split(one.images.to(on), one.labels.to(on)) for one in (training_set, held_out))
-    checkpoints, fitted = [], []
+    fitted = []
     started = time.perf_counter()
     with stop_on_signal() as stop:
         for number, part in enumerate(recipe.parts):
-            checkpoint = out / "checkpoints" / f"{number}.safetensors"
             part_seed = derive(seed, "member", number) if recipe.members else seed
-            checkpoints.append(checkpoint)
             fitted.append(
                 fit(
                     part,
@@ -93,15 +97,13 @@ def train(
                     held_out_split,
                     classes,
                     seed=part_seed,
-                    checkpoint=checkpoint,
+                    checkpoint=checkpoints / f"{number}.safetensors",
                     report=lambda update, name=part.name: report(name, update),
                     stop=stop,
                 )
             )
     _finish(run, recipe, fitted, time.perf_counter() - started)
-    for checkpoint in checkpoints:
-        checkpoint.unlink()
-    checkpoints[0].parent.rmdir()
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return run
 
 
@@ -113,7 +115,7 @@ def _finish(run: Run, recipe: Recipe, fitted: list[Fitted], seconds: float) -> N
         for name, value in part.weights.items()
     }
     with write_aside(run.weights) as aside:
-        save_file(weights, aside)
+        aside.write_bytes(save(weights))
     run.manifest["weights_sha256"] = sha256_of(run.weights)
     run.manifest["training"] |= {
         "status": "trained",
