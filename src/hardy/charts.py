@@ -72,7 +72,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Rows of pictures; every row has one picture a column."""
+    """Rows of pictures; with ``columns`` every row has one picture a column, without they are a flow of pictures."""
 
     title: str
     caption: str

@@ -25,15 +25,18 @@ def compare_runs(paths: Sequence[Path], data_dir: Path | None = None) -> Compari
     """
     runs = [Run.open(path) for path in paths]
     scorecards = [Scorecard.read(path / "scorecard.json") for path in paths]
-    hashes = [run.manifest["evaluation"]["data"] for run in runs]
     statistics = [_statistics(run, scorecard, data_dir) for run, scorecard in zip(runs, scorecards, strict=True)]
+    hashes = [run.manifest["evaluation"]["data"] for run in runs]
     differences = [
         _difference(key, number, statistics[0][key], statistic, hashes[0], hashes[number])
         for number in range(1, len(runs))
         for key, statistic in statistics[number].items()
-        if key in statistics[0]
+        # A figure whose interval is known does not vary with the examples, so resampling them tells nothing.
+        if key in statistics[0] and statistic.interval is None
     ]
-    return comparison(list(zip(_names(paths), scorecards, strict=True)), differences)
+    # Two figures may each be defined on most resamples, and both on too few.
+    told = [difference for difference in differences if np.isfinite([difference.low, difference.high]).all()]
+    return comparison(list(zip(_names(paths), scorecards, strict=True)), told)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -7,14 +7,16 @@ depend on the other images of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
-from hardy.errors import ContractError
+from hardy.errors import ContractError, UsageError
 
 Images: TypeAlias = Tensor
 """float32 (N, C, H, W) in [0, 1]."""
@@ -35,13 +37,35 @@ def check_images(images: Tensor, where: str = "images") -> None:
         raise ContractError(f"{where}: shape {tuple(images.shape)}; images are (N, C, H, W)")
     if images.dtype != torch.float32:
         raise ContractError(f"{where}: dtype {images.dtype}; images are float32 in [0, 1] (divide uint8 by 255)")
-    if not len(images):
+    if not images.numel():
         return
     low, high = (float(bound) for bound in torch.aminmax(images))
     if not (low >= 0.0 and high <= 1.0):
         raise ContractError(
             f"{where}: values from {low:g} to {high:g}; images lie in [0, 1]; normalisation belongs inside the model"
         )
+
+
+def check_settings(what: str, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Raise :class:`UsageError` unless ``settings`` are what the keyword-only parameters of ``function`` take.
+
+    None is missing or unknown, and each is a number from 0 up, whole where the parameter is an ``int``.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    known = [it.name for it in parameters if it.kind is it.KEYWORD_ONLY]
+    try:
+        inspect.signature(function).bind(*[None] * (len(parameters) - len(known)), **settings)
+    except TypeError as error:
+        raise UsageError(f"{what}: {error}; its settings: {', '.join(known) or 'none'}") from None
+    hints = get_type_hints(function)
+    for name, value in settings.items():
+        whole = hints[name] is int
+        if not _is_number(value) or (whole and value != int(value)):
+            raise UsageError(f"{what}: {name} is {value!r}; it is a {'whole ' * whole}number from 0 up")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 @contextmanager

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hardy.contracts import Images, Labels, check_images, left_untouched
+from hardy.datasets import Dataset
 from hardy.errors import ContractError
 
 # Rounding differs with the batch; what an answer differs by beyond that depends on its neighbours.
 TOLERANCE = 1e-3
+PROBES = 64
 _NAMED_AT_MOST = 4
 
 
@@ -39,10 +43,11 @@ def admit(
     """
     check_images(images, "the images to measure on")
     _check_parameters(classifier)
-    with left_untouched(classifier), torch.no_grad():
+    with left_untouched(classifier), _buffers_put_back(classifier) as buffers, torch.no_grad():
         left_on = [name or type(module).__name__ for name, module in classifier.named_modules() if module.training]
         logits = _answer(classifier, images)
         _check_shape(logits, images, classes)
+        _check_buffers(buffers, left_on)
         warnings = _check_repeatable(logits, _answer(classifier, images), left_on, allow_random)
         if not warnings:
             _check_alone(logits, _answer(classifier, images[:1]), left_on)
@@ -50,6 +55,18 @@ def admit(
     if logits.shape[1] > classes:
         warnings.append(f"the classifier knows {logits.shape[1]} classes, the data has {classes}")
     return Admitted(logits.shape[1], warnings)
+
+
+def admit_on(classifier: nn.Module, dataset: Dataset, device: torch.device, *, allow_random: bool = False) -> Admitted:
+    """:func:`admit` on the first images of a dataset's measuring order."""
+    probes = dataset.measuring_order()[:PROBES]
+    return admit(
+        classifier,
+        dataset.floats(probes).to(device),
+        dataset.labels[probes].to(device),
+        len(dataset.classes),
+        allow_random=allow_random,
+    )
 
 
 def _check_parameters(classifier: nn.Module) -> None:
@@ -60,6 +77,32 @@ def _check_parameters(classifier: nn.Module) -> None:
     ]
     if broken:
         raise ContractError(f"parameters that are not finite: {_some(broken)}; load other weights")
+
+
+class _Buffer(NamedTuple):
+    name: str
+    value: Tensor
+    before: Tensor
+
+
+@contextmanager
+def _buffers_put_back(classifier: nn.Module) -> Iterator[list[_Buffer]]:
+    buffers = [_Buffer(name, value, value.clone()) for name, value in classifier.named_buffers()]
+    try:
+        yield buffers
+    finally:
+        for buffer in buffers:
+            buffer.value.copy_(buffer.before)
+
+
+def _check_buffers(buffers: list[_Buffer], left_on: list[str]) -> None:
+    changed = [buffer.name for buffer in buffers if not torch.equal(buffer.value, buffer.before)]
+    if changed:
+        where = f"; left in training mode: {_some(left_on)}" if left_on else ""
+        raise ContractError(
+            f"answering changes the buffers of the classifier ({_some(changed)}), so measuring would: does batch norm "
+            f"go on collecting statistics in evaluation mode?{where}"
+        )
 
 
 def _answer(classifier: nn.Module, images: Images) -> Tensor:
@@ -125,13 +168,19 @@ def _range_hint(classifier: nn.Module, images: Images, labels: Labels, logits: T
     def accuracy(answers: Tensor) -> float:
         return float((answers.argmax(1) == labels).float().mean())
 
+    def accuracy_on(rescaled: Tensor) -> float:
+        try:
+            return accuracy(_answer(classifier, rescaled))
+        except ContractError:  # A classifier may well refuse what lies outside [0, 1].
+            return 0.0
+
     as_is = accuracy(logits)
     other = {
         "pixels from 0 to 255": images * 255,
         "pixels from -1 to 1": 2 * images - 1,
         "pixels with mean 0 and deviation 1": (images - images.mean()) / images.std().clamp_min(1e-6),
     }
-    better = {name: accuracy(_answer(classifier, rescaled)) for name, rescaled in other.items()}
+    better = {name: accuracy_on(rescaled) for name, rescaled in other.items()}
     name, best = max(better.items(), key=lambda item: item[1])
     if best <= as_is + 0.2:
         return []

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -13,18 +12,19 @@ import polars as pl
 import torch
 from torch import nn
 
-from hardy.datasets import Dataset, available, load_dataset
+from hardy.contracts import left_untouched
+from hardy.datasets import Dataset, load_dataset
 from hardy.devices import choose_device, describe
-from hardy.door import Admitted, admit
+from hardy.door import Admitted, admit_on
 from hardy.errors import RunError, UsageError
 from hardy.metrics import bootstrap, wilson
 from hardy.models import parameter_count
+from hardy.planning import make_plan, plan_from_json, plan_to_json, planned_cells
 from hardy.properties import (
     MEASURES,
     PROPERTIES,
     Cell,
     Evidence,
-    Plan,
     Property,
     Shard,
     Skipped,
@@ -41,7 +41,6 @@ from hardy.subjects import Subject
 
 # Part of what a record means, so not a setting: random streams do not depend on it, but which images are kept does.
 SHARD = 500
-PROBES = 64
 RESAMPLES = 500
 
 
@@ -83,6 +82,7 @@ def evaluate(
     device: str = "auto",
     data: str = "mnist",
     data_dir: Path | None = None,
+    adversarial: Sequence[Path] = (),
     batch_size: int = SHARD,
     resume: bool = False,
     allow_random: bool = False,
@@ -95,13 +95,14 @@ def evaluate(
         subject: the classifier; left as it was.
         out: a folder that is missing or empty, or the subject's own run. With ``resume`` an evaluation in it goes on,
             and properties that it did not have are added.
-        properties: which; all if empty.
+        properties: which; if empty all, or those of the evaluation that goes on.
         budget: how much the costly properties may spend.
         limit: at most so many examples a cell.
         seed: all random numbers come from it.
         device: ``auto``, ``cpu``, ``cuda``, …
         data: the dataset; its ``test`` split is measured on.
         data_dir: where to look for datasets first.
+        adversarial: saved sets of adversarial images, made of the test split, to score besides.
         batch_size: images at once; the records do not depend on it.
         resume: go on with the evaluation in ``out``.
         allow_random: measure a classifier that answers differently each time.
@@ -113,7 +114,7 @@ def evaluate(
         RunError: the folder holds something else, or an evaluation with other settings.
         UsageError: unknown property, budget or dataset; a limit below 1.
     """
-    names = [get_property(name).name for name in properties] or list(PROPERTIES)
+    names = _in_order(get_property(name).name for name in properties)
     if budget not in get_args(Budget):
         raise UsageError(f"unknown budget '{budget}'; known: {', '.join(get_args(Budget))}")
     if limit is not None and limit < 1:
@@ -126,10 +127,10 @@ def evaluate(
 
     dataset = cache(lambda name: load_dataset(name, data_dir=data_dir))
     test = dataset(f"{data}/test")
-    admitted = _at_the_door(classifier, test, on, allow_random)
-    plan = _plan(test, dataset, data_dir, admitted.classes, budget, limit)
+    admitted = admit_on(classifier, test, on, allow_random=allow_random)
+    plan = make_plan(test, dataset, data_dir, admitted.classes, budget, limit, adversarial)
     hashes = {name: dataset(name).sha256 for name in plan.sizes}
-    settings = {"seed": seed, "weights_sha256": subject.weights_sha256, "plan": _plan_to_json(plan), "data": hashes}
+    settings = {"seed": seed, "weights_sha256": subject.weights_sha256, "plan": plan_to_json(plan), "data": hashes}
     names = _agree(run, settings, names)
     chosen = [PROPERTIES[name] for name in names]
     cells, skipped = planned_cells(chosen, plan)
@@ -142,8 +143,9 @@ def evaluate(
     run.save()
 
     store = RecordStore(run.path / "records")
-    measure = _measurer(classifier, dataset, on, seed, batch_size)
-    _measure_missing(cells, store, measure, executor, report)
+    with left_untouched(classifier):
+        measure = _measurer(classifier, dataset, on, seed, batch_size)
+        _measure_missing(cells, store, measure, executor, report)
     evidence = Evidence(plan, store.load(cells), dataset, seed)
     scorecard = _scorecard(run, chosen, evidence, skipped)
     scorecard.write(run.path / "scorecard.json")
@@ -160,18 +162,11 @@ def load_evidence(run: Run, data_dir: Path | None = None) -> tuple[list[Property
     if evaluation is None:
         raise RunError(f"{run.path} holds no evaluation; make one with 'hardy evaluate {run.path}'")
     chosen = [get_property(name) for name in evaluation["properties"]]
-    plan = _plan_from_json(evaluation["plan"])
+    plan = plan_from_json(evaluation["plan"])
     cells, _ = planned_cells(chosen, plan)
     records = RecordStore(run.path / "records").load(cells)
     dataset = cache(lambda name: load_dataset(name, data_dir=data_dir))
     return chosen, Evidence(plan, records, dataset, evaluation["seed"])
-
-
-def planned_cells(chosen: Sequence[Property], plan: Plan) -> tuple[list[Cell], list[Skipped]]:
-    """All cells that these properties need, each once, and what they leave out."""
-    planned = [prop.plan(plan) for prop in chosen]
-    cells = list(dict.fromkeys(cell for each in planned for cell in each.cells))
-    return cells, [skip for each in planned for skip in each.skipped]
 
 
 def _open(subject: Subject, out: Path, resume: bool) -> Run:
@@ -184,58 +179,24 @@ def _open(subject: Subject, out: Path, resume: bool) -> Run:
     return run
 
 
-def _at_the_door(classifier: nn.Module, test: Dataset, device: torch.device, allow_random: bool) -> Admitted:
-    probes = test.measuring_order()[:PROBES]
-    return admit(
-        classifier,
-        test.floats(probes).to(device),
-        test.labels[probes].to(device),
-        len(test.classes),
-        allow_random=allow_random,
-    )
-
-
-def _plan(
-    test: Dataset,
-    dataset: Callable[[str], Dataset],
-    data_dir: Path | None,
-    classes: int,
-    budget: Budget,
-    limit: int | None,
-) -> Plan:
-    reasons = available(data_dir, "out-of-distribution")
-    reasons.pop(test.name, None)
-    shape = tuple(test.images.shape[1:])
-    shaped = [name for name, reason in reasons.items() if not reason and tuple(dataset(name).images.shape[1:]) == shape]
-    missing = {
-        name: reason or f"its images are {tuple(dataset(name).images.shape[1:])}, those of {test.name} are {shape}"
-        for name, reason in reasons.items()
-        if name not in shaped
-    }
-    sizes = {test.name: len(test)} | {name: len(dataset(name)) for name in shaped}
-    return Plan(test.name, None, tuple(shaped), missing, sizes, classes, budget, limit)
-
-
-def _plan_to_json(plan: Plan) -> dict[str, Any]:
-    return dataclasses.asdict(plan) | {"out_of_distribution": list(plan.out_of_distribution)}
-
-
-def _plan_from_json(found: Mapping[str, Any]) -> Plan:
-    return Plan(**{**found, "out_of_distribution": tuple(found["out_of_distribution"])})
-
-
 def _agree(run: Run, settings: dict[str, Any], names: list[str]) -> list[str]:
     """The properties of this evaluation and of the one it goes on with, which must have the same settings."""
     before = run.manifest.get("evaluation")
     if before is None:
-        return names
+        return names or list(PROPERTIES)
     for key, value in settings.items():
         if before[key] != value:
             what = {"plan": "plan (budget, limit, or datasets at hand)", "weights_sha256": "classifier"}.get(key, key)
             raise RunError(
                 f"{run.path} was evaluated with another {what}; resume with the same, or choose another --out"
             )
-    return [name for name in PROPERTIES if name in {*names, *before["properties"]}]
+    return _in_order([*names, *before["properties"]])
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """Properties in the order of the registry, each once."""
+    chosen = set(names)
+    return [name for name in PROPERTIES if name in chosen]
 
 
 def _facts(subject: Subject, admitted: Admitted) -> SubjectFacts:
@@ -257,7 +218,6 @@ def _measurer(
         source = dataset(cell.dataset)
         chosen = source.measuring_order()[: cell.examples][task.number * SHARD : (task.number + 1) * SHARD]
         shard = Shard(source.floats(chosen).to(device), source.labels[chosen].to(device), chosen.to(device))
-        classifier.eval()
         columns = MEASURES[cell.measure](classifier, shard, cell, seed=seed, batch_size=batch_size)
         return frame(chosen.numpy(), source.labels[chosen].numpy(), columns)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ def write_aside(path: Path) -> Iterator[Path]:
         reason = error.strerror or error
         raise UsageError(f"cannot write {path}: {reason}; nothing was changed there, choose another place") from error
     finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def remove_half_written(folder: Path, name: str = "*") -> None:
+    """Remove what kills left in ``folder`` of files called ``name``, a pattern, while they were being written."""
+    for aside in folder.glob(f".{name}.*.part"):
         aside.unlink(missing_ok=True)
 
 

@@ -84,7 +84,7 @@ class Randomness:
         return torch.stack(words, dim=-1).reshape(len(examples), 4 * blocks)[:, :count]
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0, draw: int = 0) -> Tensor:
-        """float32 (N, *shape), uniform on [low, high)."""
+        """float32 (N, *shape), uniform on [low, high), up to rounding."""
         unit = (self.bits(math.prod(shape), draw=draw) >> 8).to(torch.float32) * 2.0**-24
         return (low + (high - low) * unit).reshape(-1, *shape)
 

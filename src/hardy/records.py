@@ -75,7 +75,11 @@ class RecordStore:
             if not path.exists():
                 raise RunError(f"the records {path} are missing; go on with 'hardy evaluate … --resume'")
             records = read(path)
-            if len(records) != cell.examples or records["index"].n_unique() != cell.examples:
-                raise RunError(f"{path} holds {len(records)} rows where {cell.examples} examples were planned")
+            different = records["index"].n_unique() if "index" in records.columns else 0
+            if not len(records) == different == cell.examples:
+                raise RunError(
+                    f"{path} holds {len(records)} rows with {different} different examples where {cell.examples} were "
+                    "planned; remove the file and use --resume"
+                )
             loaded[cell] = records
         return loaded

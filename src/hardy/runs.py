@@ -13,7 +13,7 @@ from typing import Any
 
 from hardy import __version__
 from hardy.errors import RunError
-from hardy.files import write_json
+from hardy.files import remove_half_written, write_json
 
 SCHEMA = 1
 MANIFEST = "run.json"
@@ -44,6 +44,7 @@ class Run:
             raise RunError(f"{path} is a file; a run needs a folder")
         if (path / MANIFEST).exists():
             raise RunError(f"{path} already holds a run; go on with it by --resume, or choose another --out")
+        remove_half_written(path, MANIFEST)
         if path.exists() and any(path.iterdir()):
             raise RunError(f"{path} is not empty and is no run of hardy; choose another --out")
         return cls(path, {"schema": SCHEMA})
@@ -70,7 +71,12 @@ class Run:
 
     @classmethod
     def open_or_create(cls, path: Path) -> Run:
-        return cls.open(path) if (path / MANIFEST).exists() else cls.create(path)
+        """The run to go on with, cleared of what a kill left half written; a new one where there is none."""
+        if not (path / MANIFEST).exists():
+            return cls.create(path)
+        for folder in (path, *path.glob("*/")):
+            remove_half_written(folder)
+        return cls.open(path)
 
     @property
     def weights(self) -> Path:
@@ -90,7 +96,7 @@ def environment(device: str, data: dict[str, str]) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "command": shlex.join(["hardy", *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "hardy": __version__,
         "git_commit": commit,
         "git_dirty": dirty,

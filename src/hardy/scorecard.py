@@ -18,7 +18,10 @@ SCHEMA = 1
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # The schema is that of what is written, where no field is left out.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, json_schema_serialization_defaults_required=True
+    )
 
 
 class Metric(_Strict):
@@ -80,7 +83,7 @@ class Scorecard(_Strict):
     warnings: list[str] = Field(default_factory=list)
     skipped: list[Skip] = Field(default_factory=list)
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     def to_json(self) -> str:
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, allow_nan=False) + "\n"
@@ -103,13 +106,15 @@ class Scorecard(_Strict):
         except (OSError, ValueError) as error:
             raise RunError(f"cannot read the scorecard {path}: {error}") from error
         found = content.get("schema") if isinstance(content, dict) else None
-        if isinstance(found, int) and found > SCHEMA:
+        if not isinstance(found, int):
+            raise RunError(f"{path} is no scorecard: it names no schema")
+        if found > SCHEMA:
             raise RunError(f"{path} is of schema {found}, and this hardy reads up to {SCHEMA}; upgrade hardy")
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the whole file"
+            place = ".".join(str(part) for part in first["loc"])
             raise RunError(f"{path} is no scorecard: {place}: {first['msg']}") from error
 
     def find(self, property: str, metric: str, **setting: object) -> Metric:
@@ -132,6 +137,10 @@ def json_schema() -> dict[str, object]:
     """The JSON Schema of a scorecard."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Scorecard.model_json_schema(by_alias=True, mode="serialization"),
         "title": "hardy scorecard",
-        **Scorecard.model_json_schema(by_alias=True),
     }
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=1))

@@ -129,7 +129,8 @@ class ThreatModel:
 
 def project_l1(change: Tensor, radius: float) -> Tensor:
     """Rows of ``change``, float32 (N, D), to the nearest point of the l1 ball (Duchi et al., ICML 2008)."""
-    size = change.abs()
+    # In float32 the rounding of a sum over hundreds of pixels alone can leave a small ball.
+    size = change.abs().double()
     outside = size.sum(1) > radius
     ordered = size.sort(1, descending=True).values
     excess = ordered.cumsum(1) - radius
@@ -137,4 +138,4 @@ def project_l1(change: Tensor, radius: float) -> Tensor:
     last = (ordered * place > excess).sum(1, keepdim=True).clamp_min(1)
     threshold = excess.gather(1, last - 1) / last
     shrunk = change.sign() * (size - threshold).clamp_min(0.0)
-    return torch.where(outside[:, None], shrunk, change)
+    return torch.where(outside[:, None], shrunk.to(change.dtype), change)

@@ -37,7 +37,13 @@ def demo(
             train(get_recipe(name), folder, seed=seed, data_dir=data_dir, resume=True, report=report)
         with evaluation_progress() as report_evaluation:
             scorecard = evaluate(
-                load_subject(str(folder)), folder, seed=seed, data_dir=data_dir, resume=True, report=report_evaluation
+                load_subject(str(folder)),
+                folder,
+                budget="quick",
+                seed=seed,
+                data_dir=data_dir,
+                resume=True,
+                report=report_evaluation,
             )
         pages.append(write_run_report(folder, data_dir))
         print_scorecard(scorecard, console)

@@ -26,6 +26,9 @@ def evaluate(
     device: Device = "auto",
     data: Data = "mnist",
     data_dir: DataDir = None,
+    adversarial: Annotated[
+        list[Path] | None, typer.Option(help="A saved set of 'hardy attack' to score besides; may be repeated.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once; the records do not depend on it.")] = 500,
     allow_random: Annotated[
         bool, typer.Option("--allow-random", help="Measure a classifier that answers differently each time.")
@@ -55,6 +58,7 @@ def evaluate(
             device=device,
             data=data,
             data_dir=data_dir,
+            adversarial=adversarial or (),
             batch_size=batch_size,
             resume=resume,
             allow_random=allow_random,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
-from hardy.cli import compare, data, demo, evaluate, listing, report, train
+from hardy.cli import attack, compare, data, demo, evaluate, listing, report, train
 from hardy.errors import HardyError
+
+# What Typer makes of an interruption from the keyboard.
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="hardy",
@@ -19,6 +23,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("attack")(attack.attack)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("list")(listing.list_)
@@ -43,11 +48,9 @@ def hardy(
 def main() -> None:
     """Run the command line: exit status 0 done, 1 failed or stopped while running, 2 the call is wrong."""
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)
     except HardyError as error:
         _fail(str(error), error.exit_status)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped; what was finished is kept, go on with --resume", 1)
     except Exception as error:
         # Typer's own usage errors know how to show themselves; anything else is a bug and shows its trace.
         show, status = getattr(error, "show", None), getattr(error, "exit_code", None)
@@ -55,8 +58,10 @@ def main() -> None:
             raise
         show()
         sys.exit(status)
+    if status == INTERRUPTED:
+        _fail("stopped; what was finished is kept, go on with --resume", 1)
 
 
-def _fail(message: str, status: int) -> None:
+def _fail(message: str, status: int) -> NoReturn:
     typer.echo(f"hardy: {message}", err=True)
     sys.exit(status)

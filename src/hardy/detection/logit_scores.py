@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 Score = Callable[[NDArray], NDArray]
 
@@ -15,9 +14,10 @@ def max_softmax(logits: NDArray) -> NDArray[np.float64]:
     """(N,): minus the log of the largest probability (Hendrycks and Gimpel, ICLR 2017, arXiv:1610.02136).
 
     The logarithm keeps the order of one minus the probability and tells apart what float64 would round to a probability
-    of 1.
+    of 1; so it is taken of the other classes' share, in an order that does not depend on which class is the largest.
     """
-    return -log_softmax(logits.astype(np.float64), axis=1).max(axis=1)
+    ordered = np.sort(logits.astype(np.float64), axis=1)
+    return np.log1p(np.exp(ordered[:, :-1] - ordered[:, -1:]).sum(axis=1))
 
 
 def max_logit(logits: NDArray) -> NDArray[np.float64]:

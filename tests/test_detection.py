@@ -1,0 +1,40 @@
+"""Scores from logits, in closed form and where rounding would hide differences."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from hardy.detection import SCORES
+
+
+def test_max_softmax_is_minus_the_log_of_the_largest_probability() -> None:
+    logits = np.random.default_rng(0).normal(size=(200, 10), scale=3.0)
+    assert SCORES["max_softmax"](logits) == pytest.approx(-log_softmax(logits, axis=1).max(axis=1), abs=1e-14)
+
+
+@pytest.mark.parametrize("gap", [1.0, 30.0, 40.0, 300.0])
+def test_max_softmax_tells_apart_probabilities_that_round_to_1(gap: float) -> None:
+    logits = np.array([[gap, 0.0, 0.0]])
+    assert SCORES["max_softmax"](logits)[0] == pytest.approx(math.log1p(2 * math.exp(-gap)), rel=1e-12)
+
+
+def test_a_temperature_does_not_tie_what_differs() -> None:
+    """Logits scaled by 100 keep the order of two classes' margins."""
+    logits = np.array([[margin, 0.0] for margin in np.linspace(0.1, 5.0, 50)])
+    assert (np.diff(SCORES["max_softmax"](100 * logits)) < 0).all()
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_equal_answers_to_different_classes_are_equally_suspicious(name: str) -> None:
+    rng = np.random.default_rng(0)
+    row = rng.normal(size=10).astype(np.float32)
+    shuffled = np.stack([rng.permutation(row) for _ in range(50)])
+    assert len(np.unique(SCORES[name](shuffled))) == 1
+
+
+def test_max_logit_is_minus_the_largest_logit() -> None:
+    assert SCORES["max_logit"](np.array([[1.0, -2.0], [-3.0, -4.0]])).tolist() == [-1.0, 3.0]

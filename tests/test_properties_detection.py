@@ -1,0 +1,155 @@
+"""Error detection and out-of-distribution detection on records made by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from evidence import INSIDE, OUTSIDE, certain, chart, evidence_of, found, random_evidence, softmax, value, values_of
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from hardy.charts import Histogram, LineChart
+from hardy.evaluation import figure
+from hardy.properties import PROPERTIES, Plan
+from hardy.properties.predictions import prediction_cell
+
+
+def detection_logits(sure: NDArray, answers: NDArray) -> NDArray[np.float32]:
+    """Answers, with as much certainty as ``sure`` says."""
+    return (np.eye(3)[answers] * sure[:, None]).astype(np.float32)
+
+
+class TestErrorDetection:
+    prop = PROPERTIES["error_detection"]
+    labels = np.zeros(10, np.int64)
+    answers = np.array([0, 0, 0, 0, 0, 0, 0, 0, 1, 2])
+
+    @pytest.mark.parametrize(("of_mistakes", "expected"), [(1.0, 1.0), (9.0, 0.0), (4.0, 0.5)])
+    def test_a_detector_that_knows_each_mistake_has_an_auroc_of_1(self, of_mistakes: float, expected: float) -> None:
+        sure = np.where(self.answers == 0, 4.0, of_mistakes)
+        evidence = evidence_of(detection_logits(sure, self.answers), self.labels)
+        assert value(found("error_detection", evidence, "auroc")) == pytest.approx(expected)
+
+    def test_figures_are_those_of_scikit_learn_and_of_counting(self) -> None:
+        evidence, logits, labels = random_evidence()
+        probabilities = softmax(logits)
+        wrong = probabilities.argmax(1) != labels
+        suspicion = -probabilities.max(1)
+        values = values_of(self.prop, evidence)
+        score = ("score", "max_softmax")
+        assert values["auroc", score] == pytest.approx(roc_auc_score(wrong, suspicion), abs=1e-9)
+        risks = np.cumsum(wrong[np.argsort(suspicion, kind="stable")]) / np.arange(1, len(wrong) + 1)
+        assert values["aurc", score] == pytest.approx(risks.mean(), abs=2e-3)
+        best = np.cumsum(np.sort(wrong)) / np.arange(1, len(wrong) + 1)
+        assert values["excess_aurc", score] == pytest.approx(risks.mean() - best.mean(), abs=4e-3)
+        for coverage in (0.99, 0.95, 0.9):
+            kept = round(coverage * len(wrong))
+            assert values["risk_at_coverage", ("coverage", coverage), score] == pytest.approx(
+                risks[kept - 1], abs=2 / len(wrong)
+            )
+
+    def test_a_resample_weighs_right_answers_and_mistakes_as_they_stand(self) -> None:
+        """Doubling examples by weight is doubling them in the records."""
+        evidence, logits, labels = random_evidence(count=60)
+        weights = np.random.default_rng(1).integers(0, 3, 60).astype(np.float64)
+        repeats = weights.astype(int)
+        repeated = evidence_of(np.repeat(logits, repeats, axis=0), np.repeat(labels, repeats))
+        for statistic in self.prop.statistics(evidence):
+            (twin,) = [
+                it
+                for it in self.prop.statistics(repeated)
+                if (it.metric, it.setting) == (statistic.metric, statistic.setting)
+            ]
+            assert statistic.compute(weights) == pytest.approx(value(twin), abs=1e-9), statistic.metric
+
+    def test_without_a_mistake_there_is_nothing_to_detect(self) -> None:
+        evidence = evidence_of(certain(self.labels), self.labels)
+        assert math.isnan(value(found("error_detection", evidence, "auroc")))
+        assert figure("error_detection", found("error_detection", evidence, "auroc"), 0) is None
+        assert value(found("error_detection", evidence, "aurc")) == 0.0
+        assert [one.title for one in self.prop.draw(evidence)] == ["Risk and coverage"]
+
+    def test_without_a_right_answer_there_is_nothing_to_tell_mistakes_from(self) -> None:
+        evidence = evidence_of(certain(self.labels + 1), self.labels)
+        assert math.isnan(value(found("error_detection", evidence, "auroc")))
+        assert value(found("error_detection", evidence, "risk_at_coverage", coverage=0.9)) == 1.0
+        assert [one.title for one in self.prop.draw(evidence)] == ["Risk and coverage"]
+
+    def test_pictures_agree_with_the_records(self) -> None:
+        evidence, logits, labels = random_evidence()
+        charts = self.prop.draw(evidence)
+        curve, histogram = chart(charts, "Risk and coverage"), chart(charts, "Scores of right")
+        assert isinstance(curve, LineChart)
+        assert isinstance(histogram, Histogram)
+        risk = (logits.argmax(1) != labels).mean()
+        assert curve.series[0].x[-1] == 1.0
+        assert curve.series[0].y[-1] == pytest.approx(risk)
+        assert curve.series[1].y[-1] == pytest.approx(risk)
+        for shares in histogram.shares.values():
+            assert shares.sum() == pytest.approx(1.0)
+
+
+class TestOutOfDistribution:
+    prop = PROPERTIES["out_of_distribution"]
+    labels = np.array([0, 1, 2, 0, 1])
+
+    @pytest.mark.parametrize(
+        ("outside", "auroc", "false_alarms"),
+        [(0.5, 1.0, 0.0), (9.0, 0.0, 1.0), (5.0, 0.5, 1.0)],
+    )
+    def test_unsure_outside_is_detected_and_sure_outside_is_not(
+        self, outside: float, auroc: float, false_alarms: float
+    ) -> None:
+        evidence = evidence_of(certain(self.labels), self.labels, certain(np.array([0, 1, 2]), size=outside))
+        for score in ("max_softmax", "max_logit"):
+            assert value(found("out_of_distribution", evidence, "auroc", score=score)) == pytest.approx(auroc)
+            assert value(found("out_of_distribution", evidence, "fpr_at_95_tpr", score=score)) == false_alarms
+
+    def test_figures_are_those_of_scikit_learn(self) -> None:
+        evidence, logits, _ = random_evidence()
+        outside = evidence.records[prediction_cell(evidence.plan, OUTSIDE)]["logits"].to_numpy()
+        positive = np.repeat([0, 1], [len(logits), len(outside)])
+        suspicions = {
+            "max_softmax": -np.concatenate([softmax(logits).max(1), softmax(outside).max(1)]),
+            "max_logit": -np.concatenate([logits.max(1), outside.max(1)]),
+        }
+        for score, suspicion in suspicions.items():
+            for metric, reference in (("auroc", roc_auc_score), ("aupr", average_precision_score)):
+                assert value(found("out_of_distribution", evidence, metric, score=score)) == pytest.approx(
+                    reference(positive, suspicion), abs=1e-9
+                )
+
+    def test_weights_come_in_the_order_of_the_strata(self) -> None:
+        """What is suspicious inside counts for nothing once it has no weight."""
+        logits = np.concatenate([certain(self.labels), certain(self.labels, size=0.1)])
+        evidence = evidence_of(logits, np.tile(self.labels, 2), certain(np.array([0, 1]), size=1.0))
+        statistic = found("out_of_distribution", evidence, "auroc", score="max_logit")
+        assert [(name, len(indices)) for name, indices in statistic.examples] == [(INSIDE, 10), (OUTSIDE, 2)]
+        assert value(statistic) == pytest.approx(0.5)
+        assert statistic.compute(np.repeat([1.0, 0.0, 1.0], [5, 5, 2])) == 1.0
+        assert statistic.compute(np.repeat([0.0, 1.0, 1.0], [5, 5, 2])) == 0.0
+
+    def test_what_is_not_at_hand_is_skipped_with_its_reason(self) -> None:
+        plan = Plan(INSIDE, None, (), {"far/test": "not at hand"}, {INSIDE: 5}, 3, "quick")
+        planned = self.prop.plan(plan)
+        assert planned.cells == []
+        assert [skip.reason for skip in planned.skipped] == [
+            "far/test: not at hand",
+            "no out-of-distribution dataset is at hand",
+        ]
+
+    def test_pictures_agree_with_the_records(self) -> None:
+        evidence, _, _ = random_evidence()
+        roc, histogram = self.prop.draw(evidence)
+        assert isinstance(roc, LineChart)
+        assert isinstance(histogram, Histogram)
+        curve = roc.series[0]
+        area = np.trapezoid(curve.y, curve.x)
+        assert area == pytest.approx(
+            value(found("out_of_distribution", evidence, "auroc", score="max_softmax")), abs=1e-3
+        )
+        assert {name: pytest.approx(1.0) for name in (INSIDE, OUTSIDE)} == {
+            name: shares.sum() for name, shares in histogram.shares.items()
+        }
