@@ -2,8 +2,9 @@
 
     python benchmarks/train_speed.py [--seeds 5] [--epochs-of-study-nets] [--json PATH]
 
-Seconds are those of training alone, choosing the best epoch included: the data is in memory, on the device, and what torch
-imports when the first optimiser is made (some two seconds) is loaded. Test accuracy is on all of mnist/test, in float32.
+Seconds are those of training alone, choosing the best epoch included: the data is in memory, on the device, and what
+torch imports when the first optimiser is made (some two seconds) is loaded. Test accuracy is on all of mnist/test, in
+float32.
 """
 
 from __future__ import annotations

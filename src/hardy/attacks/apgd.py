@@ -229,7 +229,7 @@ def _moved(state: _Climb, threat: ThreatModel, *, first: bool) -> Images:
 def _sparse_direction(state: _Climb) -> Tensor:
     """Of l1 norm 1, equal on the largest of the gradient: on as many values as the density allows."""
     flat = state.gradient.flatten(1)
-    count = (state.density / L1_SPARSER).long().clamp(1, flat.shape[1])
+    count = (state.density / L1_SPARSER).ceil().long().clamp(1, flat.shape[1])
     largest = flat.abs().topk(int(count.max()), dim=1).values
     threshold = largest.gather(1, count[:, None] - 1)
     sign = flat.sign() * (flat.abs() >= threshold)
