@@ -35,7 +35,7 @@ def make_attacks_cheaper(patch: pytest.MonkeyPatch) -> None:
         patch.setitem(SUITES, name, tuple(map(cheaper, suite)))
     patch.setattr(adversarial, "STUDY", tuple(sweep._replace(eps=sweep.eps[:3]) for sweep in adversarial.STUDY))
     patch.setattr("hardy.properties.masking.BLACK_BOX", ATTACKS["repeated-noise"])
-    patch.setattr("hardy.properties.masking._surrogate", lambda _data, _device: None)
+    patch.setattr("hardy.properties.masking._surrogate", lambda _data, _dataset, _device: None)
 
 
 def _cut(name: str, value: Any) -> Any:

@@ -217,7 +217,8 @@ def _measurer(
         cell = task.cell
         source = dataset(cell.dataset)
         chosen = source.measuring_order()[: cell.examples][task.number * SHARD : (task.number + 1) * SHARD]
-        shard = Shard(source.floats(chosen).to(device), source.labels[chosen].to(device), chosen.to(device))
+        on_device = (source.floats(chosen).to(device), source.labels[chosen].to(device), chosen.to(device))
+        shard = Shard(*on_device, dataset=dataset)
         columns = MEASURES[cell.measure](classifier, shard, cell, seed=seed, batch_size=batch_size)
         return frame(chosen.numpy(), source.labels[chosen].numpy(), columns)
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from hardy.charts import Chart
 from hardy.contracts import Images, Labels
-from hardy.datasets import Dataset
+from hardy.datasets import Dataset, load_dataset
 from hardy.randomness import Randomness
 
 Scalar: TypeAlias = str | int | float | bool
@@ -69,11 +69,13 @@ class Shard(NamedTuple):
         images: float32 (N, C, H, W) in [0, 1].
         labels: int64 (N,); -1 where an example has none.
         indices: int64 (N,), each example's place in its dataset.
+        dataset: gives other datasets by name, for what a measure fits or trains before it measures.
     """
 
     images: Images
     labels: Labels
     indices: Labels
+    dataset: Callable[[str], Dataset] = load_dataset
 
     def rng(self, seed: int, *purpose: str | int) -> Randomness:
         """The random streams of these examples."""

@@ -7,6 +7,7 @@ find what stronger ones miss, and no classifier is robust where every image can 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from hardy.attacks import get_attack, run_attack, with_settings
 from hardy.attacks.attack import Attack, value_and_gradient
 from hardy.contracts import left_untouched
-from hardy.datasets import load_dataset
+from hardy.datasets import Dataset
 from hardy.errors import UsageError
 from hardy.models import build_model
 from hardy.properties.framework import Cell, Columns, Evidence, Plan, Shard
@@ -70,7 +71,7 @@ def measure_masking(classifier: nn.Module, shard: Shard, cell: Cell, *, seed: in
         ]
         with torch.no_grad():
             right = torch.cat([classifier(batch).argmax(1) for batch in images.split(batch_size)]) == labels
-    surrogate = _surrogate(cell.dataset.rpartition("/")[0], images.device)
+    surrogate = _surrogate(cell.dataset.rpartition("/")[0], shard.dataset, images.device)
     columns = {
         "right": right,
         "zero_gradient": (torch.cat(gradients).flatten(1) == 0).all(1),
@@ -91,10 +92,10 @@ def measure_masking(classifier: nn.Module, shard: Shard, cell: Cell, *, seed: in
 
 
 @cache
-def _surrogate(data: str, device: torch.device) -> nn.Module | None:
+def _surrogate(data: str, dataset: Callable[[str], Dataset], device: torch.device) -> nn.Module | None:
     """A network of hardy's own, trained on the same data for an epoch; None where it cannot be."""
     try:
-        train, held_out = (load_dataset(f"{data}/{split}") for split in ("train", "held-out"))
+        train, held_out = (dataset(f"{data}/{split}") for split in ("train", "held-out"))
         check_suits(get_recipe(SURROGATE), train.images, len(train.classes))
     except UsageError:
         return None
