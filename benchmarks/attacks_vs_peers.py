@@ -39,7 +39,7 @@ STUDY_EPS = (0.3, 1.5, 10.0)
 # hardy's name and norm, and Foolbox's attack.
 STUDY: dict[str, tuple[str, Norm, str]] = {
     "L2BIA": ("basic-iterative", "l2", "L2BasicIterativeAttack"),
-    "L2AGNA": ("gaussian-noise", "l2", "L2AdditiveGaussianNoiseAttack"),
+    "L2AGNA": ("noise", "l2", "L2AdditiveGaussianNoiseAttack"),
     "L2DFA": ("deepfool", "l2", "L2DeepFoolAttack"),
     "L2FGA": ("fast-gradient", "l2", "L2FastGradientAttack"),
     "LinFGA": ("fast-gradient", "linf", "LinfFastGradientAttack"),

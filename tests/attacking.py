@@ -9,6 +9,7 @@ from classifiers import Linear
 from torch import Tensor, nn
 
 from hardy.attacks import Attack, Outcome, run_attack
+from hardy.attacks.attack import value_and_gradient
 from hardy.randomness import Randomness
 from hardy.threats import NORMS, Norm, ThreatModel
 
@@ -47,6 +48,19 @@ def returning(change: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
 def answers(classifier: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad():
         return classifier.eval()(images).argmax(1)
+
+
+def found_by(
+    attack: Attack, classifier: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, rng: Randomness
+) -> Tensor:
+    """What the attack's function returns, called as the engine calls it, before anything is judged."""
+    given = dict(attack.settings)
+    if attack.rough:
+        given["rough"] = classifier
+    if attack.clean_gradient:
+        given["clean_gradient"] = value_and_gradient(classifier, images, labels)[1]
+    with torch.no_grad():
+        return attack.function(classifier, images, labels, threat, rng=rng, **given)
 
 
 def run(

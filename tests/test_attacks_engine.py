@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,14 +11,13 @@ from attacking import COUNT, SIDE, answers, grey_images, linf, made, returning, 
 from torch import Tensor
 
 from hardy.attacks import ATTACKS, Attack, get_attack, run_attack
+from hardy.attacks.engine import Precision
 from hardy.contracts import Classifier
 from hardy.errors import ContractError, UsageError
 from hardy.threats import NORMS, Norm, ThreatModel
 
 # From the image itself, PGD goes straight to the nearest of the worst images of a linear classifier.
-STRAIGHT = replace(
-    get_attack("pgd"), title="pgd from the image", settings={"steps": 40, "step_size": 1 / 30, "random_start": False}
-)
+STRAIGHT = replace(get_attack("pgd"), title="pgd from the image", clean_gradient=True)
 
 
 @pytest.mark.parametrize("attack", [get_attack("fast-gradient"), STRAIGHT, get_attack("pgd")], ids=lambda it: it.title)
@@ -32,7 +32,7 @@ def test_a_linear_classifier_falls_where_its_margin_ends(attack: Attack, norm: N
         weight = (classifier.weight[1] - classifier.weight[0]).double()
     critical = (logits[:, 1] - logits[:, 0]).abs() / torch.linalg.vector_norm(weight, ord=dual)
     # 40 steps of eps/30 from a random start need not come all the way.
-    reach = 0.8 if attack.settings.get("random_start") else 1 - 1e-3
+    reach = 1 - 1e-3 if attack.clean_gradient else 0.8
     radii = [float(eps) for eps in critical.quantile(torch.linspace(0.1, 0.9, 5, dtype=torch.float64)) if eps < 0.3]
     assert radii
     norms = run(attack, [ThreatModel(norm, eps) for eps in radii]).norm
@@ -153,24 +153,44 @@ def test_the_smallest_perturbation_is_looked_for_once_and_held_against_every_rad
     attack = made(to_the_negative, search="smallest")
     outcome = run(attack, linf(0.05, 0.1, 0.2))
     assert calls == [COUNT]
-    distances = ThreatModel("linf", 1.0).distance(1.0 - grey_images(), grey_images())
+    assert outcome.norm.isfinite().any()
+
+
+def test_the_smallest_perturbation_ends_where_the_classifier_changes_its_answer() -> None:
+    """On the way to the negative a linear classifier's margin falls evenly; bisection halves six times."""
+    classifier, images = undecided(2), grey_images()
+    labels = answers(classifier, images)
+    outcome = run(made(returning(lambda images: 1.0 - images), search="smallest"), linf(0.2), classifier)
+    way = ThreatModel("linf", 0.2).project(1.0 - images, images) - images
+
+    def margin(of: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits = classifier(of).double()
+        return logits.gather(1, labels[:, None]).squeeze(1) - logits.gather(1, 1 - labels[:, None]).squeeze(1)
+
+    share = margin(images) / (margin(images) - margin(images + way))
     fallen = outcome.norm.isfinite()
-    assert torch.allclose(outcome.norm[fallen].float(), distances[fallen].clamp_max(0.2))
+    assert torch.equal(fallen, (share > 0) & (share < 1))
+    length = way.double().flatten(1).abs().amax(1)
+    assert (outcome.norm[fallen] >= (share * length)[fallen] * (1 - 1e-4)).all()
+    assert (outcome.norm[fallen] <= ((share + 2**-6) * length)[fallen] * (1 + 1e-4)).all()
 
 
+@pytest.mark.parametrize("precision", ["float32", "auto"])
 @pytest.mark.parametrize("name", ["fast-gradient", "pgd"])
-def test_neither_the_batch_nor_the_order_of_examples_matters(name: str) -> None:
+def test_neither_the_batch_nor_the_order_of_examples_matters(name: str, precision: Precision) -> None:
+    """The first images tell which precision the others are searched in first; that bends paths, not verdicts."""
     classifier, images = undecided(3), grey_images()
     labels = answers(classifier, images)
     threats = linf(0.01, 0.03, 0.1)
-    whole = run_attack(classifier, images, labels, get_attack(name), threats, rng=rng_of())
+    attack = partial(run_attack, classifier, attack=get_attack(name), threats=threats, precision=precision)
+    whole = attack(images, labels, rng=rng_of())
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(3))
-    shuffled = run_attack(
-        classifier, images[order], labels[order], get_attack(name), threats, rng=rng_of().select(order), batch_size=7
-    )
+    shuffled = attack(images[order], labels[order], rng=rng_of().select(order), batch_size=7)
     for eps in (0.01, 0.03, 0.1):
         assert torch.equal(shuffled.norm <= eps, (whole.norm <= eps)[order])
-    assert torch.allclose(shuffled.images, whole.images[order], atol=1e-5)
+    if precision == "float32":
+        assert torch.allclose(shuffled.images, whole.images[order], atol=1e-5)
 
 
 def test_the_random_start_depends_on_the_seed() -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from attacking import found_by
 from classifiers import Linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,18 +74,15 @@ def streams(count: int) -> Randomness:
     return Randomness(0, torch.arange(count))
 
 
-def found_by(attack: Attack, classifier: nn.Module, images: Tensor, labels: Tensor, norm: Norm) -> Tensor:
-    with torch.no_grad():
-        return attack.function(
-            classifier, images, labels, ThreatModel(norm, 10), rng=streams(len(images)), **attack.settings
-        )
+def found_in(attack: Attack, classifier: nn.Module, images: Tensor, labels: Tensor, norm: Norm) -> Tensor:
+    return found_by(attack, classifier, images, labels, ThreatModel(norm, 10), streams(len(images)))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize(("attack", "norm"), IN_EACH_NORM)
 def test_within_five_percent_of_the_smallest(attack: Attack, norm: Norm, classes: int) -> None:
     given = problem(classes, norm)
-    found = found_by(attack, given.classifier, given.images, given.labels, norm)
+    found = found_in(attack, given.classifier, given.images, given.labels, norm)
     assert (given.classifier(found).argmax(1) != given.labels).all()
     norms, optimum = ThreatModel(norm, 10).distance(found, given.images), smallest(given, norm)
     assert (norms >= 0.999 * optimum).all()
@@ -99,7 +97,7 @@ def test_logits_times_a_constant_look_no_stronger(attack: Attack, norm: Norm) ->
     distances = []
     for scale in (0.01, 1.0, 100.0):
         scaled = Linear(scale * given.classifier.weight.detach(), scale * given.classifier.bias.detach())
-        found = found_by(attack, scaled, given.images, given.labels, norm)
+        found = found_in(attack, scaled, given.images, given.labels, norm)
         assert (given.classifier(found).argmax(1) != given.labels).all()
         distances.append(ThreatModel(norm, 10).distance(found, given.images))
     torch.testing.assert_close(distances[0], distances[1], rtol=0.01, atol=0)
@@ -115,7 +113,7 @@ def test_where_nothing_fools_the_clean_image_comes_back(attack: Attack, norm: No
     steep = Linear(torch.ones(3, SIDE * SIDE) * torch.tensor([[1.0], [0.0], [-1.0]]), torch.tensor([0.0, 1e3, 0.0]))
     quick = replace(attack, settings={**attack.settings, "steps": 20})
     for classifier in (flat, steep):
-        assert torch.equal(found_by(quick, classifier, images, labels, norm), images)
+        assert torch.equal(found_in(quick, classifier, images, labels, norm), images)
 
 
 @pytest.mark.parametrize(("attack", "norm"), IN_EACH_NORM)
@@ -201,7 +199,7 @@ def test_as_small_as_foolbox(attack: Attack, norm: Norm, peer: str, digit_classi
     images, labels = images[right], labels[right]
     threat = ThreatModel(norm, 1)
 
-    ours = found_by(attack, digit_classifier, images, labels, norm)
+    ours = found_in(attack, digit_classifier, images, labels, norm)
     model = PyTorchModel(digit_classifier, bounds=(0, 1), device="cpu")
     arguments = {"steps": 200, "stepsize": 0.05} if attack is CARLINI_WAGNER else {}
     theirs, _, _ = getattr(attacks, peer)(**arguments)(model, images, labels, epsilons=None)

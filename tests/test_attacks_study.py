@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from attacking import found_by
 from classifiers import Linear, seeded_linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,19 +50,12 @@ def streams(count: int, seed: int = 0) -> Randomness:
     return Randomness(seed, torch.arange(count))
 
 
-def found_by(
-    attack: Attack, classifier: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, rng: Randomness
-) -> Tensor:
-    with torch.no_grad():
-        return attack.function(classifier, images, labels, threat, rng=rng, **attack.settings)
-
-
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.05), ("l2", 0.2)])
 @pytest.mark.parametrize(
     "attack",
     [
         FAST_GRADIENT,
-        replace(PGD, settings={**PGD.settings, "random_start": False}),
+        replace(PGD, clean_gradient=True),
         BASIC_ITERATIVE,
         MOMENTUM_ITERATIVE,
     ],
@@ -217,7 +211,7 @@ def test_more_salt_and_pepper_never_finds_more_than_less_did() -> None:
     labels = classifier(images).argmax(1)
     norms = []
     for steps in (10, 50, 200):
-        attack = replace(SALT_AND_PEPPER, settings={"steps": steps})
+        attack = replace(SALT_AND_PEPPER, settings={"steps": steps, "patience": steps})
         found = found_by(attack, classifier, images, labels, threat, streams(COUNT))
         fooled = classifier(found).argmax(1) != labels
         norms.append(torch.where(fooled, threat.distance(found, images), torch.inf))

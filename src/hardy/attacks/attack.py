@@ -39,6 +39,10 @@ class Attack:
             whatever the radius, which is then held against it.
         settings: what the function is called with besides.
         gradients: whether it needs them.
+        rough: whether the function takes another classifier, ``rough``, with the same answers up to rounding but
+            cheaper, for what it checks with the classifier afterwards.
+        clean_gradient: whether the function takes ``clean_gradient``, float32 (N, C, H, W): that of the cross-entropy
+            at the images, which is the same at every radius.
     """
 
     name: str
@@ -49,6 +53,8 @@ class Attack:
     search: Literal["fixed", "smallest"] = "fixed"
     settings: Mapping[str, Any] = field(default_factory=dict)
     gradients: bool = True
+    rough: bool = False
+    clean_gradient: bool = False
 
 
 def cross_entropy_each(logits: Logits, labels: Labels) -> Tensor:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hardy.attacks.attack import Attack
+from hardy.attacks.attack import Attack, value_and_gradient
 from hardy.attacks.search_copy import Count, SearchCopy, fastest_copy
 from hardy.contracts import Classifier, Images, Labels, check_images, left_untouched
 from hardy.devices import native_bf16
@@ -20,9 +20,11 @@ from hardy.threats import ThreatModel
 Precision = Literal["auto", "bf16", "float32"]
 
 # A search in bfloat16 costs half of one in float32, but what it leaves standing is searched again: it pays where at
-# least this share of the first images falls.
-_PAYS_FROM = 0.5
-_PILOT = 64
+# least this share of the first images falls. Those are searched in float32 at once.
+_PAYS_FROM = 0.75
+_PILOT = 16
+# How often the way from the clean image to a smallest perturbation is halved.
+_BISECTIONS = 6
 
 
 @dataclass
@@ -113,22 +115,25 @@ def run_attacks(
             return outcome
         if any(attack.gradients for attack in attacks):
             _check_gradient(classifier, images[:1])
-        campaign = _Campaign(predict, outcome, images, labels, rng, batch_size)
         search = fastest_copy(classifier, images[:_PILOT], torch.float32, count) or SearchCopy(
             classifier, torch.float32, torch.contiguous_format, count
         )
+        campaign = _Campaign(predict, outcome, images, labels, rng, batch_size, search)
         reduced = None
         if precision == "bf16" or (precision == "auto" and native_bf16(images.device)):
             reduced = fastest_copy(classifier, images[:_PILOT], torch.bfloat16, count)
         for threat in ascending:
             for number, attack in enumerate(attacks):
                 if attack.search == "fixed":
-                    if reduced is not None:
-                        campaign.run(attack, number, threat, threat.eps, reduced, pilot=precision == "auto")
-                    campaign.run(attack, number, threat, threat.eps, search)
+                    campaign.run_fixed(attack, number, threat, search, reduced, pilot=precision == "auto")
                 elif threat is ascending[0]:
                     # The smallest perturbation is looked for once and held against every radius.
-                    campaign.run(attack, number, ascending[-1], threat.eps, search)
+                    largest = ascending[-1]
+                    if attack.rough and reduced is not None:
+                        campaign.run(attack, number, largest, campaign.standing(threat), search, rough=reduced)
+                        campaign.run(attack, number, largest, campaign.standing(largest), search)
+                    else:
+                        campaign.run(attack, number, largest, campaign.standing(threat), search)
     return outcome
 
 
@@ -142,41 +147,89 @@ class _Campaign:
     labels: Labels
     rng: Randomness
     batch_size: int
+    search: Classifier
+    _gradients: Tensor | None = None
+
+    def standing(self, threat: ThreatModel) -> Tensor:
+        """Which examples have not fallen within a radius."""
+        return (self.outcome.norm > threat.eps).nonzero().squeeze(1)
+
+    def run_fixed(
+        self,
+        attack: Attack,
+        number: int,
+        threat: ThreatModel,
+        search: Classifier,
+        reduced: Classifier | None,
+        *,
+        pilot: bool,
+    ) -> None:
+        """Attack what stands; in reduced precision first, if there is such a copy and, with ``pilot``, if it pays."""
+        standing = self.standing(threat)
+        if reduced is not None:
+            pays = True
+            if pilot:
+                first, standing = standing[:_PILOT], standing[_PILOT:]
+                self.run(attack, number, threat, first, search)
+                fallen = int((self.outcome.norm[first] <= threat.eps).sum())
+                pays = fallen >= _PAYS_FROM * len(first)
+            if pays:
+                self.run(attack, number, threat, standing, reduced)
+                standing = standing[self.outcome.norm[standing] > threat.eps]
+        self.run(attack, number, threat, standing, search)
 
     def run(
         self,
         attack: Attack,
         number: int,
         threat: ThreatModel,
-        standing_above: float,
+        chosen: Tensor,
         classifier: Classifier,
         *,
-        pilot: bool = False,
+        rough: Classifier | None = None,
     ) -> None:
-        """Attack what has not fallen within ``standing_above``; with ``pilot`` only the first few unless it pays."""
-        standing = (self.outcome.norm > standing_above).nonzero().squeeze(1)
-        if pilot:
-            first, standing = standing[:_PILOT], standing[_PILOT:]
-            self._run(attack, number, threat, first, classifier)
-            fallen = int((self.outcome.norm[first] <= threat.eps).sum())
-            if fallen < _PAYS_FROM * len(first):
-                return
-        self._run(attack, number, threat, standing, classifier)
-
-    def _run(self, attack: Attack, number: int, threat: ThreatModel, chosen: Tensor, classifier: Classifier) -> None:
+        """Attack the chosen examples and enter what was found."""
         for part in chosen.split(self.batch_size) if len(chosen) else ():
+            given: dict[str, Any] = dict(attack.settings)
+            if attack.rough:
+                given["rough"] = rough or classifier
+            if attack.clean_gradient:
+                given["clean_gradient"] = self._clean_gradient(part)
             found = attack.function(
                 classifier,
                 self.images[part],
                 self.labels[part],
                 threat,
                 rng=self.rng.select(part).fold(attack.name, repr(threat.eps)),
-                **attack.settings,
+                **given,
             )
-            self._judge(part, found, threat, number)
+            entered = self._judge(part, found, threat, number)
+            if attack.search == "smallest" and threat.norm != "l0" and len(entered):
+                self._judge(entered, self._shrunk(entered, classifier), threat, number)
 
-    def _judge(self, chosen: Tensor, found: Images, threat: ThreatModel, number: int) -> None:
-        """Enter what is inside the ball, fools the classifier, and is smaller than what was known."""
+    def _clean_gradient(self, chosen: Tensor) -> Tensor:
+        """The gradient of the cross-entropy at the clean images, taken once for all attacks and radii."""
+        if self._gradients is None:
+            self._gradients = torch.full_like(self.images, torch.nan)
+        missing = chosen[self._gradients[chosen].flatten(1)[:, 0].isnan()]
+        if len(missing):
+            _, found = value_and_gradient(self.search, self.images[missing], self.labels[missing])
+            self._gradients[missing] = found.nan_to_num()
+        return self._gradients[chosen]
+
+    def _shrunk(self, chosen: Tensor, classifier: Classifier) -> Images:
+        """What was found, moved back towards the clean image as far as it goes on fooling, by bisection."""
+        images, labels = self.images[chosen], self.labels[chosen]
+        change = self.outcome.images[chosen] - images
+        low, high = images.new_zeros(len(chosen), 1, 1, 1), images.new_ones(len(chosen), 1, 1, 1)
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (low + high)
+            fooled = (classifier(images + middle * change).argmax(1) != labels).reshape(-1, 1, 1, 1)
+            low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
+        return images + high * change
+
+    def _judge(self, chosen: Tensor, found: Images, threat: ThreatModel, number: int) -> Tensor:
+        """Enter what is inside the ball, fools the classifier, and is smaller than what was known; which those are."""
         reference = self.images[chosen]
         found = torch.where(found.isfinite(), found, reference).clamp(0.0, 1.0)
         outside = ~threat.contains(found, reference)
@@ -192,6 +245,7 @@ class _Campaign:
         self.outcome.images[entered] = found[better]
         self.outcome.prediction[entered] = prediction[better]
         self.outcome.attack[entered] = number
+        return entered
 
 
 def _checked(attacks: Sequence[Attack], threats: Sequence[ThreatModel]) -> list[ThreatModel]:

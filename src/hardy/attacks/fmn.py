@@ -85,7 +85,7 @@ def _into_ball(change: Tensor, reference: Images, radius: Tensor, norm: Norm, gr
             size = inside.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
             return inside * (limit / size.clamp_min(_TINY)).clamp_max(1.0)
         case "l1":
-            nearest = project_l1_in_box(change.flatten(1), reference.flatten(1), radius[:, None])  # type: ignore[arg-type]
+            nearest = project_l1_in_box(change.flatten(1), reference.flatten(1), radius[:, None])
             return nearest.reshape(change.shape)
         case "l0":
             added = (inside * gradient).sum(1).masked_fill((inside == 0.0).all(1), -torch.inf)

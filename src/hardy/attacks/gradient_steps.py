@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from hardy.attacks.attack import Attack, steepest, value_and_gradient
 from hardy.contracts import Classifier, Images, Labels
@@ -11,16 +12,16 @@ from hardy.threats import ThreatModel
 
 
 def fast_gradient(
-    classifier: Classifier,
+    classifier: Classifier,  # noqa: ARG001
     images: Images,
-    labels: Labels,
+    labels: Labels,  # noqa: ARG001
     threat: ThreatModel,
     *,
     rng: Randomness,  # noqa: ARG001
+    clean_gradient: Tensor,
 ) -> Images:
     """One step of length eps in the steepest direction."""
-    _, gradient = value_and_gradient(classifier, images, labels)
-    return images + threat.eps * steepest(gradient, threat.norm)
+    return images + threat.eps * steepest(clean_gradient, threat.norm)
 
 
 def projected_gradient(
@@ -32,18 +33,22 @@ def projected_gradient(
     rng: Randomness,
     steps: int,
     step_size: float,
-    random_start: bool,
+    clean_gradient: Tensor | None = None,
 ) -> Images:
     """``steps`` steps of length ``step_size`` times eps, each projected into the ball.
 
-    An image that is fooled leaves the batch with the perturbation that fooled it.
+    From a random start, or, where the ``clean_gradient`` is given, from the images themselves. An image that is fooled
+    leaves the batch with the perturbation that fooled it.
     """
-    current = threat.random_start(images, rng) if random_start else images
+    current = threat.random_start(images, rng) if clean_gradient is None else images
     result = current.clone()
     standing = torch.arange(len(images), device=images.device)
-    for _ in range(steps):
-        logits, gradient = value_and_gradient(classifier, current, labels[standing])
-        still = logits.argmax(1) == labels[standing]
+    for step in range(steps):
+        if step == 0 and clean_gradient is not None:
+            gradient, still = clean_gradient, torch.ones_like(standing, dtype=torch.bool)
+        else:
+            logits, gradient = value_and_gradient(classifier, current, labels[standing])
+            still = logits.argmax(1) == labels[standing]
         result[standing] = current
         if not still.all():
             standing, current, gradient = standing[still], current[still], gradient[still]
@@ -87,6 +92,7 @@ FAST_GRADIENT = Attack(
     function=fast_gradient,
     norms=("linf", "l2"),
     reference="Goodfellow, Shlens and Szegedy, ICLR 2015, arXiv:1412.6572",
+    clean_gradient=True,
 )
 PGD = Attack(
     name="pgd",
@@ -94,7 +100,7 @@ PGD = Attack(
     function=projected_gradient,
     norms=("linf", "l2", "l1"),
     reference="Madry et al., ICLR 2018, arXiv:1706.06083",
-    settings={"steps": 40, "step_size": 1 / 30, "random_start": True},
+    settings={"steps": 40, "step_size": 1 / 30},
 )
 SMOOTHED_PGD = Attack(
     name="smoothed-pgd",

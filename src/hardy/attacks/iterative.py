@@ -52,7 +52,8 @@ BASIC_ITERATIVE = Attack(
     function=projected_gradient,
     norms=("linf", "l2"),
     reference="Kurakin, Goodfellow and Bengio, ICLR workshops 2017, arXiv:1607.02533",
-    settings={"steps": 10, "step_size": 0.2, "random_start": False},
+    settings={"steps": 10, "step_size": 0.2},
+    clean_gradient=True,
 )
 MOMENTUM_ITERATIVE = Attack(
     name="momentum-iterative",

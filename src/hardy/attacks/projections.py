@@ -22,13 +22,13 @@ _HUGE = 1e30
 _FEW = 64
 
 
-def project_l1_in_box(change: Tensor, reference: Tensor, radius: float) -> Tensor:
+def project_l1_in_box(change: Tensor, reference: Tensor, radius: float | Tensor) -> Tensor:
     """The change of l1 norm at most ``radius`` nearest to ``change`` that keeps ``reference + change`` in [0, 1].
 
     Args:
         change: float32 (N, D).
         reference: float32 (N, D) in [0, 1].
-        radius: of the ball.
+        radius: of the ball; one number, or float32 (N, 1).
 
     Reference: Croce and Hein, ICML 2021, arXiv:2103.01208, proposition 2.1.
     """

@@ -57,4 +57,5 @@ class Strided(nn.Module):
     def forward(self, images: Images) -> Logits:
         x = nn.functional.relu(self.conv1(images))
         x = nn.functional.relu(self.conv2(x))
-        return self.head(nn.functional.relu(self.hidden(torch.flatten(x.contiguous(), 1))))
+        # Channels last: in that layout nothing is copied, and the gradient comes back in the order that it went.
+        return self.head(nn.functional.relu(self.hidden(x.permute(0, 2, 3, 1).flatten(1))))
