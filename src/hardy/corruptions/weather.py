@@ -17,7 +17,7 @@ MUD = 63 / 255
 """The grey of mud."""
 
 # Maps at once: few enough for a core's cache.
-_MAPS = 8
+_MAPS = 16
 
 
 def fog(images: Images, rng: Randomness, *, thickness: float, decay: float) -> Images:
@@ -39,31 +39,39 @@ def plasma_corner(rng: Randomness, decay: float, height: int, width: int) -> Ten
 
     The diamond-square algorithm on a torus: points half as far apart are set to the mean of their four neighbours plus
     uniform noise, whose width falls from one halving to the next by ``decay`` squared. Fournier, Fussell and Carpenter,
-    CACM 1982.
+    CACM 1982. The last halving is done in the corner alone, so lowest and highest are those of 128x128 points: what
+    that misses is less than one of 255 greys, and it saves three quarters of the work.
     """
-    noise = rng.many(MAP * MAP)
-    corner = noise.new_zeros(len(noise), 1, 1)
+    half = MAP // 2
+    numbers = rng.many(half**2 - 1)
+    maps = numbers.new_zeros(len(numbers), 1, 1)
     used, strength = 0, 1.0
-    while True:
-        side = corner.shape[1]
-        parts = strength * noise[:, used : used + 3 * side**2].reshape(-1, 3, side, side)
-        pairs = corner + corner.roll(-1, 1)
-        centre = parts[:, 0].add_(pairs, alpha=0.25).add_(pairs.roll(-1, 2), alpha=0.25)
-        right = parts[:, 1].add_(centre + centre.roll(1, 1) + corner + corner.roll(-1, 2), alpha=0.25)
-        down = parts[:, 2].add_(centre + centre.roll(1, 2) + pairs, alpha=0.25)
-        if 2 * side == MAP:
-            break
-        corner = _interlaced(corner, right, down, centre)
+    while maps.shape[1] < half:
+        side = maps.shape[1]
+        noise = strength * numbers[:, used : used + 3 * side**2].reshape(-1, 3, side, side)
+        pairs = maps + maps.roll(-1, 1)
+        centre = noise[:, 0] + (pairs + pairs.roll(-1, 2)) / 4
+        right = noise[:, 1] + (centre + centre.roll(1, 1) + maps + maps.roll(-1, 2)) / 4
+        down = noise[:, 2] + (centre + centre.roll(1, 2) + pairs) / 4
+        maps = _interlaced(maps, right, down, centre)
         used, strength = used + 3 * side**2, strength / decay**2
-    # The whole finest map is needed for its extremes alone.
-    everything = [corner.flatten(1), parts.flatten(1)]
-    lowest, highest = (
-        bound(torch.stack([bound(part, 1) for part in everything]), 0)[:, None, None]
-        for bound in (torch.amin, torch.amax)
-    )
+    lowest, highest = (bound[:, None, None] for bound in torch.aminmax(maps.flatten(1), dim=1))
     rows, columns = (height + 1) // 2, (width + 1) // 2
-    shown = _interlaced(*(part[:, :rows, :columns] for part in (corner, right, down, centre)))
-    return (shown[:, :height, :width] - lowest) / (highest - lowest)
+    finest = strength * rng.fold("finest").uniform(3, rows + 1, columns + 1, low=-1.0, high=1.0)
+    return (_refined_corner(maps, finest)[:, :height, :width] - lowest) / (highest - lowest)
+
+
+def _refined_corner(maps: Tensor, noise: Tensor) -> Tensor:
+    """One more halving of the corner of torus maps; ``noise`` is (N, 3, rows + 1, columns + 1) of its points."""
+    side, (rows, columns) = maps.shape[1], noise.shape[2:]
+    # From the point before the corner, which lies on the other side of the torus, to the one after it.
+    down_to, right_to = (torch.arange(-1, count, device=maps.device) % side for count in (rows, columns))
+    near = maps[:, down_to][:, :, right_to]
+    centre = noise[:, 0] + (near[:, :-1, :-1] + near[:, 1:, :-1] + near[:, :-1, 1:] + near[:, 1:, 1:]) / 4
+    own, beside, below = near[:, 1:-1, 1:-1], near[:, 1:-1, 2:], near[:, 2:, 1:-1]
+    right = noise[:, 1, 1:, 1:] + (centre[:, :-1, 1:] + centre[:, 1:, 1:] + own + beside) / 4
+    down = noise[:, 2, 1:, 1:] + (centre[:, 1:, :-1] + centre[:, 1:, 1:] + own + below) / 4
+    return _interlaced(own, right, down, centre[:, 1:, 1:])
 
 
 def _interlaced(corner: Tensor, right: Tensor, down: Tensor, centre: Tensor) -> Tensor:
