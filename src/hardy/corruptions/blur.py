@@ -124,7 +124,7 @@ def _enlarged(values: np.ndarray, factor: float) -> np.ndarray:
     size = len(values)
     kept = math.ceil(size / factor)
     top = (size - kept) // 2
-    large = zoom(values[top : top + kept], (factor, 1), order=1)
+    large = np.asarray(zoom(values[top : top + kept], (factor, 1), order=1))
     cut = (len(large) - size) // 2
     return large[cut : cut + size]
 

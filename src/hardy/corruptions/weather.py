@@ -16,8 +16,8 @@ MAP = 256
 MUD = 63 / 255
 """The grey of mud."""
 
-# Maps at once: few enough for a core's cache.
-_MAPS = 16
+# Maps at once: four MiB.
+_MAPS = 64
 
 
 def fog(images: Images, rng: Randomness, *, thickness: float, decay: float) -> Images:
