@@ -19,7 +19,7 @@ from hardy.randomness import Randomness
 def draw(evidence: Evidence) -> list[Chart]:
     measured = conditions(evidence.plan)
     at_default = [it for it in measured if it.severity == CORRUPTIONS[it.corruption].default]
-    charts = [_bars(evidence, at_default), _table(evidence, at_default)] if at_default else []
+    charts: list[Chart] = [_bars(evidence, at_default), _table(evidence, at_default)] if at_default else []
     if len(measured) > len(at_default):
         charts += [_curves(evidence, measured, published=published) for published in (True, False)]
     return [*charts, *_sheets(evidence)]
