@@ -1,4 +1,4 @@
-"""Attacks that search for a moment only, for tests of what is done with their findings."""
+"""Attacks that search for a moment only, and few corruptions, for tests of what is done with their findings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hardy.attacks import ATTACKS, SUITES, Attack
-from hardy.properties import adversarial
+from hardy.properties import adversarial, corrupting
 
 _AT_MOST = {
     "steps": 3,
@@ -36,6 +36,13 @@ def make_attacks_cheaper(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(adversarial, "STUDY", tuple(sweep._replace(eps=sweep.eps[:3]) for sweep in adversarial.STUDY))
     patch.setattr("hardy.properties.masking.BLACK_BOX", ATTACKS["repeated-noise"])
     patch.setattr("hardy.properties.masking._surrogate", lambda _data, _dataset, _device: None)
+
+
+def make_shift_cheaper(patch: pytest.MonkeyPatch) -> None:
+    """Three corruptions of MNIST-C, two held-out ones on the larger budgets."""
+    few = ("shot_noise", "translate", "stripe")
+    more = (*few, "gaussian_noise", "inverse")
+    patch.setattr(corrupting, "FAMILIES", {"quick": few, "standard": more, "full": more})
 
 
 def _cut(name: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from cheap import make_attacks_cheaper
+from cheap import make_attacks_cheaper, make_shift_cheaper
 from classifiers import small_classifier
 from torch import nn
 
@@ -22,10 +22,12 @@ SHARD = 12
 
 
 def make_evaluations_small(patch: pytest.MonkeyPatch) -> None:
-    """Several shards a cell though there are few examples; few resamples and cheap attacks, which take the time."""
+    """Several shards a cell though there are few examples; few resamples, cheap attacks and few corruptions, which take
+    the time."""
     patch.setattr(hardy.evaluation, "SHARD", SHARD)
     patch.setattr(hardy.evaluation, "RESAMPLES", 60)
     make_attacks_cheaper(patch)
+    make_shift_cheaper(patch)
 
 
 def subject_of(classifier: nn.Module) -> Subject:

@@ -25,7 +25,10 @@ class Series:
 
 @dataclass(frozen=True)
 class LineChart:
-    """Series on common axes. Axis limits of None fit the data; ``log_x`` and ``log_y`` need positive values."""
+    """Series on common axes. Axis limits of None fit the data; ``log_x`` and ``log_y`` need positive values.
+
+    ``x_names`` says what the places 0, 1, 2, … of the x axis are called, where they are no numbers.
+    """
 
     title: str
     caption: str
@@ -36,6 +39,7 @@ class LineChart:
     y_limits: tuple[float, float] | None = None
     log_x: bool = False
     log_y: bool = False
+    x_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,10 @@ from hardy.errors import UsageError
 from hardy.properties import Cell, Plan, Property, Skipped
 from hardy.properties.framework import Budget
 
+# What the registry's datasets of the role 'shift' are a shift of.
+_SHIFTED = "mnist/test"
+_TUPLES = ("out_of_distribution", "adversarial", "shift", "shape")
+
 
 def make_plan(
     test: Dataset,
@@ -38,8 +42,10 @@ def make_plan(
     }
     held_out = _held_out(test.name, dataset)
     saved = tuple(str(path) for path in adversarial)
-    sizes = {name: len(dataset(name)) for name in (test.name, *([held_out] if held_out else []), *shaped, *saved)}
-    return Plan(test.name, held_out, tuple(shaped), missing, sizes, classes, budget, limit, saved)
+    shift = tuple(name for name, reason in available(data_dir, "shift").items() if test.name == _SHIFTED and not reason)
+    used = (test.name, *([held_out] if held_out else []), *shaped, *saved, *shift)
+    sizes = {name: len(dataset(name)) for name in used}
+    return Plan(test.name, held_out, tuple(shaped), missing, sizes, classes, budget, limit, saved, shift, shape)
 
 
 def _held_out(test: str, dataset: Callable[[str], Dataset]) -> str | None:
@@ -53,14 +59,12 @@ def _held_out(test: str, dataset: Callable[[str], Dataset]) -> str | None:
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """The plan as JSON values, for the manifest."""
-    lists = {"out_of_distribution": list(plan.out_of_distribution), "adversarial": list(plan.adversarial)}
-    return dataclasses.asdict(plan) | lists
+    return dataclasses.asdict(plan) | {name: list(getattr(plan, name)) for name in _TUPLES}
 
 
 def plan_from_json(found: Mapping[str, Any]) -> Plan:
     """What :func:`plan_to_json` wrote."""
-    tuples = {name: tuple(found[name]) for name in ("out_of_distribution", "adversarial")}
-    return Plan(**{**found, **tuples})
+    return Plan(**{**found, **{name: tuple(found[name]) for name in _TUPLES}})
 
 
 def planned_cells(chosen: Sequence[Property], plan: Plan) -> tuple[list[Cell], list[Skipped]]:

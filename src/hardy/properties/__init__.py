@@ -9,6 +9,7 @@ from hardy.properties.calibration import CALIBRATION
 from hardy.properties.error_detection import ERROR_DETECTION
 from hardy.properties.framework import Cell, Evidence, Measure, Plan, Planned, Property, Shard, Skipped, Statistic
 from hardy.properties.out_of_distribution import OUT_OF_DISTRIBUTION
+from hardy.properties.shift import DISTRIBUTION_SHIFT
 
 __all__ = [
     "MEASURES",
@@ -26,7 +27,8 @@ __all__ = [
 ]
 
 PROPERTIES: dict[str, Property] = {
-    prop.name: prop for prop in (ACCURACY, CALIBRATION, ERROR_DETECTION, OUT_OF_DISTRIBUTION, ADVERSARIAL)
+    prop.name: prop
+    for prop in (ACCURACY, CALIBRATION, ERROR_DETECTION, OUT_OF_DISTRIBUTION, DISTRIBUTION_SHIFT, ADVERSARIAL)
 }
 MEASURES: dict[str, Measure] = {
     name: measure for prop in PROPERTIES.values() for name, measure in prop.measures.items()

@@ -105,6 +105,8 @@ class Plan:
         budget: how much may be spent.
         limit: at most so many examples a cell, or None.
         adversarial: saved sets of adversarial images to score.
+        shift: datasets at hand that show the same classes otherwise: corrupted, or from elsewhere.
+        shape: of the images, (C, H, W).
     """
 
     dataset: str
@@ -116,6 +118,8 @@ class Plan:
     budget: Budget
     limit: int | None = None
     adversarial: tuple[str, ...] = ()
+    shift: tuple[str, ...] = ()
+    shape: tuple[int, ...] = (1, 28, 28)
 
     def examples(self, dataset: str, at_most: int | None = None) -> int:
         """How many examples of ``dataset`` a cell takes: all, unless the limit or ``at_most`` says fewer."""

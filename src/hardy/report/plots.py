@@ -65,6 +65,9 @@ def draw_lines(axes: Axes, chart: LineChart) -> tuple[Key, ...]:
     axes.set_ylim(chart.y_limits)
     _dress(axes, chart.x_label, chart.y_label)
     axes.grid(visible=True)
+    if chart.x_names:
+        axes.set_xticks(range(len(chart.x_names)), chart.x_names, rotation=90, fontsize=TEXT - 2)
+        axes.grid(visible=False, axis="x")
     if len(keys) == 1:
         return ()
     if _ends_apart(axes, chart.series):

@@ -20,8 +20,12 @@ _TITLES = {
     "ece_noise_floor": "Calibration error of a perfectly calibrated classifier",
     "excess_aurc": "Area above the best risk-coverage curve",
     "fpr_at_95_tpr": "False positive rate at 95 % true positives",
+    "flip_rate": "Answers that flip from one frame to the next",
     "max_calibration_error": "Maximum calibration error",
+    "mean_accuracy": "Mean accuracy over corruptions",
+    "mean_corruption_error": "Mean corruption error, the reference being 1",
     "nll": "Negative log-likelihood",
+    "relative_mean_corruption_error": "Mean rise of the error under corruption, the reference being 1",
     "rms_calibration_error": "RMS calibration error",
 }
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
