@@ -12,6 +12,8 @@ from hardy.errors import UsageError
 from hardy.properties import Cell, Plan, Property, Skipped
 from hardy.properties.framework import Budget
 
+_TUPLES = ("out_of_distribution", "adversarial", "shift")
+
 
 def make_plan(
     test: Dataset,
@@ -36,10 +38,17 @@ def make_plan(
         for name, reason in reasons.items()
         if name not in shaped
     }
+    shift = tuple(
+        name
+        for name, reason in available(data_dir, "shift").items()
+        if not reason and tuple(dataset(name).images.shape[1:]) == shape and dataset(name).classes == test.classes
+    )
     held_out = _held_out(test.name, dataset)
     saved = tuple(str(path) for path in adversarial)
-    sizes = {name: len(dataset(name)) for name in (test.name, *([held_out] if held_out else []), *shaped, *saved)}
-    return Plan(test.name, held_out, tuple(shaped), missing, sizes, classes, budget, limit, saved)
+    sizes = {
+        name: len(dataset(name)) for name in (test.name, *([held_out] if held_out else []), *shaped, *shift, *saved)
+    }
+    return Plan(test.name, held_out, tuple(shaped), missing, sizes, classes, budget, limit, saved, shift=shift)
 
 
 def _held_out(test: str, dataset: Callable[[str], Dataset]) -> str | None:
@@ -53,13 +62,12 @@ def _held_out(test: str, dataset: Callable[[str], Dataset]) -> str | None:
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """The plan as JSON values, for the manifest."""
-    lists = {"out_of_distribution": list(plan.out_of_distribution), "adversarial": list(plan.adversarial)}
-    return dataclasses.asdict(plan) | lists
+    return dataclasses.asdict(plan) | {name: list(getattr(plan, name)) for name in _TUPLES}
 
 
 def plan_from_json(found: Mapping[str, Any]) -> Plan:
     """What :func:`plan_to_json` wrote."""
-    tuples = {name: tuple(found[name]) for name in ("out_of_distribution", "adversarial")}
+    tuples = {name: tuple(found[name]) for name in _TUPLES}
     return Plan(**{**found, **tuples})
 
 
