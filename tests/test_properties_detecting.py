@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ from classifiers import Linear, small_classifier
 from hardy.datasets import Dataset, load_dataset
 from hardy.detection import DETECTORS
 from hardy.models import Ensemble
-from hardy.properties import PROPERTIES, Cell, Evidence, Plan, Shard
+from hardy.properties import PROPERTIES, Cell, Evidence, Plan, Shard, detecting
 from hardy.properties.detecting import MADE, _moved, detect_cell, measure_detect
 from hardy.properties.framework import Columns
 from hardy.records import frame
@@ -35,6 +35,14 @@ def measured(model: torch.nn.Module, cell: Cell, shard: Shard | None = None, bat
     return measure_detect(model.eval(), shard or shard_of(cell), cell, seed=0, batch_size=batch_size)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fewer() -> Iterator[None]:
+    """Fewer images to fit on than the quick budget takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(detecting.SIZES, "quick", detecting.SIZES["quick"]._replace(training=600, fitting=60))
+        yield
+
+
 @pytest.fixture(scope="module")
 def model() -> torch.nn.Module:
     return small_classifier().eval()
@@ -46,7 +54,9 @@ def seen() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def evidence(model: torch.nn.Module, seen: list[str]) -> Evidence:
+def evidence(seen: list[str]) -> Evidence:
+    model = small_classifier().eval()
+
     def watched(name: str) -> Dataset:
         seen.append(name)
         return load_dataset(name)

@@ -29,6 +29,7 @@ NEIGHBOURS = 10
 REACT_QUANTILE = 0.9
 
 _CHUNK = 1000
+_LEAST_RESIDUAL = 1e-6
 
 
 def joint(features: Features) -> tuple[NDArray[np.float32], Head]:
@@ -64,8 +65,10 @@ def fit_vim(features: Features, labels: NDArray[np.int64]) -> Arrays:  # noqa: A
     count = dimensions // 2 if dimensions <= EXACT_BELOW else WIDE_AXES
     arrays = {"origin": origin, "axes": principal_axes(values - origin.astype(np.float32), count)}
     logits = values @ weight.T + bias
+    # Features that lie in their principal axes leave nothing but rounding.
+    least = _LEAST_RESIDUAL * np.linalg.norm(values - origin, axis=1).mean()
     return arrays | {
-        "alpha": np.array(logits.max(axis=1).mean() / _residual(arrays, values).mean()),
+        "alpha": np.array(logits.max(axis=1).mean() / max(_residual(arrays, values).mean(), least)),
         "weight": weight,
         "bias": bias,
     }

@@ -14,11 +14,11 @@ EXACT_BELOW = 1024
 WIDE_AXES = 256
 
 # Directions in which the features hardly vary would give infinite distances.
-_RIDGE = 1e-6
+_RIDGE, _LEAST_VARIANCE = 1e-6, 1e-12
 
 
 def principal_axes(centred: NDArray, count: int) -> Doubles:
-    """float64 (count, D): the orthonormal directions of the largest mean square of ``centred``, (N, D), largest first.
+    """float64 (at most count, D): the orthonormal directions of the largest mean square of ``centred``, (N, D), largest first.
 
     Exact up to ``EXACT_BELOW`` dimensions; beyond that randomised (Halko, Martinsson and Tropp, arXiv:0909.4061).
     """
@@ -27,7 +27,7 @@ def principal_axes(centred: NDArray, count: int) -> Doubles:
         return np.ascontiguousarray(np.linalg.eigh(values.T @ values)[1][:, ::-1][:, :count].T)
     from sklearn.utils.extmath import randomized_svd
 
-    return randomized_svd(centred, n_components=count, random_state=0)[2].astype(np.float64)
+    return randomized_svd(centred, n_components=min(count, len(centred)), random_state=0)[2].astype(np.float64)
 
 
 def fit_gaussians(values: NDArray, labels: NDArray[np.int64]) -> Arrays:
@@ -73,5 +73,6 @@ def _squared_distances(arrays: Arrays, reduced: Doubles) -> Doubles:
 def _whitening(centred: Doubles) -> Doubles:
     covariance = centred.T @ centred / len(centred)
     scale = np.trace(covariance) / len(covariance)
-    values, vectors = np.linalg.eigh(covariance + max(_RIDGE * scale, np.finfo(float).tiny) * np.eye(len(covariance)))
+    ridge = max(_RIDGE * scale, _LEAST_VARIANCE)
+    values, vectors = np.linalg.eigh(covariance + ridge * np.eye(len(covariance)))
     return vectors / np.sqrt(values)

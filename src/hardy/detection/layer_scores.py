@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from hardy.detection.features import Features
 from hardy.detection.gaussians import Arrays, Doubles, fit_gaussians, mahalanobis
 
+# A layer that says the same of all images says nothing.
+_LEAST_DEVIATION = 1e-6
+
 
 def fit_layers(features: Features, labels: NDArray[np.int64]) -> Arrays:
     """Per layer of each member one set of Gaussians, and the ``mean`` and ``deviation`` of its log distance."""
@@ -17,7 +20,7 @@ def fit_layers(features: Features, labels: NDArray[np.int64]) -> Arrays:
     for name, values in _layers(features):
         fitted = fit_gaussians(values, labels)
         distances = _log_distance(fitted, values)
-        fitted |= {"mean": np.array(distances.mean()), "deviation": np.array(distances.std())}
+        fitted |= {"mean": np.array(distances.mean()), "deviation": np.array(max(distances.std(), _LEAST_DEVIATION))}
         arrays |= {f"{name}.{key}": array for key, array in fitted.items()}
     return arrays
 

@@ -113,7 +113,7 @@ def _against(
         metric="auroc",
         setting=setting,
         compute=prepared_auroc(negative, positive),
-        interval=auroc_interval(negative, positive),
+        interval=auroc_interval(negative, positive) if min(len(negative), len(positive)) > 1 else None,
         higher_is_better=True,
         headline=score == _headline(inside) and not outside.setting,
         **common,
