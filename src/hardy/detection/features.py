@@ -104,7 +104,7 @@ def extract(classifier: nn.Module, images: Images, batch_size: int = 500) -> Fea
         images: float32 (N, C, H, W) in [0, 1], on the classifier's device.
         batch_size: images at once; the features do not depend on it, up to float rounding.
     """
-    networks: Sequence[nn.Module] = list(classifier.members) if isinstance(classifier, Ensemble) else [classifier]  # type: ignore[arg-type]
+    networks: Sequence[nn.Module] = list(classifier.members) if isinstance(classifier, Ensemble) else [classifier]
     watched = [_watched(network, images, batch_size) for network in networks]
     members = tuple(member for member, _ in watched)
     if isinstance(classifier, Ensemble):
@@ -149,7 +149,8 @@ def _watched(network: nn.Module, images: Images, batch_size: int) -> tuple[Membe
             watch.clear()
             logits.append(network(batch).float().cpu())
             layers.append([layer.cpu() for layer in watch.layers])
-            entered.append(None if watch.entered is None else watch.entered.float().cpu())
+            if watch.entered is not None:
+                entered.append(watch.entered.float().cpu())
     member = Member(torch.cat(logits).numpy(), tuple(torch.cat(parts).numpy() for parts in zip(*layers, strict=True)))
     if watch.linear is None:
         return member, "the network has no nn.Linear, so no penultimate features"

@@ -18,7 +18,7 @@ _RIDGE, _LEAST_VARIANCE = 1e-6, 1e-12
 
 
 def principal_axes(centred: NDArray, count: int) -> Doubles:
-    """float64 (at most count, D): the orthonormal directions of the largest mean square of ``centred``, (N, D), largest first.
+    """float64 (at most count, D): orthonormal directions of the largest mean square of (N, D), largest first.
 
     Exact up to ``EXACT_BELOW`` dimensions; beyond that randomised (Halko, Martinsson and Tropp, arXiv:0909.4061).
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -101,22 +102,22 @@ def _against(
     evidence: Evidence, outside: Outside, score: str, inside: pl.DataFrame, records: pl.DataFrame
 ) -> Iterator[Statistic]:
     negative, positive = inside[score].to_numpy(), records[score].to_numpy()
-    common = {
-        "dataset": outside.cell.dataset,
-        "examples": (
+    make = partial(
+        Statistic,
+        dataset=outside.cell.dataset,
+        examples=(
             (evidence.plan.dataset, inside["index"].to_numpy()),
             (outside.cell.dataset, records["index"].to_numpy()),
         ),
-    }
+    )
     setting = {"score": score, **outside.setting}
-    yield Statistic(
+    yield make(
         metric="auroc",
         setting=setting,
         compute=prepared_auroc(negative, positive),
         interval=auroc_interval(negative, positive) if min(len(negative), len(positive)) > 1 else None,
         higher_is_better=True,
         headline=score == _headline(inside) and not outside.setting,
-        **common,
     )
     if score in HEADLINES or (evidence.plan.budget != "quick" and not outside.setting):
         figures = {
@@ -125,15 +126,14 @@ def _against(
             "fpr_at_95_tpr": (prepared_fpr_at_tpr(negative, positive), False),
         }
         for metric, (compute, higher) in figures.items():
-            yield Statistic(metric=metric, setting=setting, compute=compute, higher_is_better=higher, **common)
+            yield make(metric=metric, setting=setting, compute=compute, higher_is_better=higher)
     for accepted, threshold in _thresholds(evidence, score).items():
-        yield Statistic(
+        yield make(
             metric="detection_accuracy",
             setting=setting | {"accepted": accepted},
             compute=_balanced_accuracy(negative <= threshold, positive > threshold),
             interval=_balanced_interval(negative <= threshold, positive > threshold),
             higher_is_better=True,
-            **common,
         )
 
 
