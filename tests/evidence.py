@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hardy.charts import Chart
 from hardy.datasets import Dataset
+from hardy.detection import SCORES
 from hardy.properties import PROPERTIES, Cell, Evidence, Plan, Property, Statistic
 from hardy.properties.predictions import prediction_cell
 from hardy.records import frame
@@ -48,9 +49,17 @@ def evidence_of(
     if outside is not None:
         unlabelled = np.full(len(outside), -1)
         sets[OUTSIDE] = Dataset(OUTSIDE, images_of(len(outside)), torch.from_numpy(unlabelled), names)
-        cell = prediction_cell(plan, OUTSIDE)
-        records[cell] = frame(np.arange(len(outside)), unlabelled, {"logits": outside.astype(np.float32)})
+        for found in _detect_cells(plan):
+            answers, truth = (outside, unlabelled) if found.dataset == OUTSIDE else (logits, labels)
+            scores = {name: score(answers) for name, score in SCORES.items()}
+            rows = np.arange(len(truth))
+            columns = {"logits": answers.astype(np.float32)} | scores
+            records[found] = frame(rows, truth, columns)
     return Evidence(plan, records | (more or {}), sets.__getitem__, seed)
+
+
+def _detect_cells(plan: Plan) -> Sequence[Cell]:
+    return PROPERTIES["out_of_distribution"].plan(plan).cells
 
 
 def random_evidence(count: int = 300, seed: int = 0) -> tuple[Evidence, NDArray, NDArray]:

@@ -31,6 +31,7 @@ ORDER = (
     "models",
     "augmentation",
     "corruptions",
+    "outliers",
     "attacks",
     "runs",
     "training",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from hardy.errors import UsageError
 from hardy.metrics import (
     aupr,
     auroc,
+    auroc_interval,
     bootstrap_weights,
     fpr_at_tpr,
     prepared_aupr,
@@ -157,3 +160,31 @@ def test_a_thinned_roc_curve_keeps_its_shape(shift: float) -> None:
 def test_wrong_input_is_refused(call, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         call()
+
+
+def test_the_interval_is_delongs() -> None:
+    """The variance of the area from all pairs of placements, as DeLong writes it, then the logit and back."""
+    rng = np.random.default_rng(0)
+    negative, positive = rng.normal(size=40).round(1), (rng.normal(size=25) + 1.2).round(1)
+    wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+    area = wins.mean()
+    deviation = math.sqrt(wins.mean(1).var(ddof=1) / 25 + wins.mean(0).var(ddof=1) / 40)
+    reach = 1.959964 * deviation / (area * (1 - area))
+    expected = [1 / (1 + math.exp(-(math.log(area / (1 - area)) + side * reach))) for side in (-1, 1)]
+    assert list(auroc_interval(negative, positive)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_interval_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    truth = 0.5 * math.erfc(-1.0 / 2.0)  # Two normals, one deviation apart.
+    hits = 0
+    for _ in range(400):
+        low, high = auroc_interval(rng.normal(size=60), rng.normal(size=60) + 1.0)
+        hits += low <= truth <= high
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_the_interval_of_what_is_all_told_apart_is_a_point() -> None:
+    assert auroc_interval(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == (1.0, 1.0)
+    with pytest.raises(UsageError, match="two examples"):
+        auroc_interval(np.array([0.0]), np.array([2.0, 3.0]))

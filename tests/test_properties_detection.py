@@ -10,15 +10,27 @@ from evidence import INSIDE, OUTSIDE, certain, chart, evidence_of, found, random
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from hardy.charts import Histogram, LineChart
+from hardy.charts import Histogram, LineChart, Table
 from hardy.evaluation import figure
-from hardy.properties import PROPERTIES, Plan
-from hardy.properties.predictions import prediction_cell
+from hardy.properties import PROPERTIES, Evidence, Plan, Statistic
 
 
 def detection_logits(sure: NDArray, answers: NDArray) -> NDArray[np.float32]:
     """Answers, with as much certainty as ``sure`` says."""
     return (np.eye(3)[answers] * sure[:, None]).astype(np.float32)
+
+
+def outside_figure(evidence: Evidence, metric: str, **setting: object) -> Statistic:
+    """The figure against the other dataset itself, not against what is made or moved."""
+    (statistic,) = [
+        it
+        for it in PROPERTIES["out_of_distribution"].statistics(evidence)
+        if it.metric == metric
+        and it.dataset == OUTSIDE
+        and "eps" not in it.setting
+        and setting.items() <= dict(it.setting).items()
+    ]
+    return statistic
 
 
 class TestErrorDetection:
@@ -104,20 +116,27 @@ class TestOutOfDistribution:
     ) -> None:
         evidence = evidence_of(certain(self.labels), self.labels, certain(np.array([0, 1, 2]), size=outside))
         for score in ("max_softmax", "max_logit"):
-            assert value(found("out_of_distribution", evidence, "auroc", score=score)) == pytest.approx(auroc)
-            assert value(found("out_of_distribution", evidence, "fpr_at_95_tpr", score=score)) == false_alarms
+            assert value(outside_figure(evidence, "auroc", score=score)) == pytest.approx(auroc)
+            assert value(outside_figure(evidence, "fpr_at_95_tpr", score=score)) == false_alarms
 
     def test_figures_are_those_of_scikit_learn(self) -> None:
         evidence, logits, _ = random_evidence()
-        outside = evidence.records[prediction_cell(evidence.plan, OUTSIDE)]["logits"].to_numpy()
+        (cell,) = [
+            cell
+            for cell in self.prop.plan(evidence.plan).cells
+            if cell.dataset == OUTSIDE and not cell.settings["moved"]
+        ]
+        outside = evidence.records[cell]["logits"].to_numpy()
         positive = np.repeat([0, 1], [len(logits), len(outside)])
         suspicions = {
             "max_softmax": -np.concatenate([softmax(logits).max(1), softmax(outside).max(1)]),
             "max_logit": -np.concatenate([logits.max(1), outside.max(1)]),
         }
         for score, suspicion in suspicions.items():
+            swapped = average_precision_score(1 - positive, -suspicion)
+            assert value(outside_figure(evidence, "aupr_in", score=score)) == pytest.approx(swapped, abs=1e-9)
             for metric, reference in (("auroc", roc_auc_score), ("aupr", average_precision_score)):
-                assert value(found("out_of_distribution", evidence, metric, score=score)) == pytest.approx(
+                assert value(outside_figure(evidence, metric, score=score)) == pytest.approx(
                     reference(positive, suspicion), abs=1e-9
                 )
 
@@ -125,7 +144,7 @@ class TestOutOfDistribution:
         """What is suspicious inside counts for nothing once it has no weight."""
         logits = np.concatenate([certain(self.labels), certain(self.labels, size=0.1)])
         evidence = evidence_of(logits, np.tile(self.labels, 2), certain(np.array([0, 1]), size=1.0))
-        statistic = found("out_of_distribution", evidence, "auroc", score="max_logit")
+        statistic = outside_figure(evidence, "auroc", score="max_logit")
         assert [(name, len(indices)) for name, indices in statistic.examples] == [(INSIDE, 10), (OUTSIDE, 2)]
         assert value(statistic) == pytest.approx(0.5)
         assert statistic.compute(np.repeat([1.0, 0.0, 1.0], [5, 5, 2])) == 1.0
@@ -134,22 +153,24 @@ class TestOutOfDistribution:
     def test_what_is_not_at_hand_is_skipped_with_its_reason(self) -> None:
         plan = Plan(INSIDE, None, (), {"far/test": "not at hand"}, {INSIDE: 5}, 3, "quick")
         planned = self.prop.plan(plan)
-        assert planned.cells == []
-        assert [skip.reason for skip in planned.skipped] == [
+        assert {cell.dataset for cell in planned.cells} == {INSIDE}
+        assert [skip.reason.split(";")[0] for skip in planned.skipped] == [
             "far/test: not at hand",
             "no out-of-distribution dataset is at hand",
+            "nothing is held out: scores that are fitted, and thresholds, are left out",
+            "ODIN and adversarially moved images: the quick budget leaves them out",
         ]
 
     def test_pictures_agree_with_the_records(self) -> None:
         evidence, _, _ = random_evidence()
-        roc, histogram = self.prop.draw(evidence)
+        table, roc, histogram = self.prop.draw(evidence)
+        assert isinstance(table, Table)
+        assert {len(row) for row in table.rows} == {len(table.header)}
         assert isinstance(roc, LineChart)
         assert isinstance(histogram, Histogram)
         curve = roc.series[0]
         area = np.trapezoid(curve.y, curve.x)
-        assert area == pytest.approx(
-            value(found("out_of_distribution", evidence, "auroc", score="max_softmax")), abs=1e-3
-        )
+        assert area == pytest.approx(value(outside_figure(evidence, "auroc", score="max_softmax")), abs=1e-3)
         assert {name: pytest.approx(1.0) for name in (INSIDE, OUTSIDE)} == {
             name: shares.sum() for name, shares in histogram.shares.items()
         }

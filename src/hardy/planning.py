@@ -12,8 +12,6 @@ from hardy.errors import UsageError
 from hardy.properties import Cell, Plan, Property, Skipped
 from hardy.properties.framework import Budget
 
-# What the registry's datasets of the role 'shift' are a shift of.
-_SHIFTED = "mnist/test"
 _TUPLES = ("out_of_distribution", "adversarial", "shift", "shape")
 
 
@@ -40,9 +38,13 @@ def make_plan(
         for name, reason in reasons.items()
         if name not in shaped
     }
+    shift = tuple(
+        name
+        for name, reason in available(data_dir, "shift").items()
+        if not reason and tuple(dataset(name).images.shape[1:]) == shape and dataset(name).classes == test.classes
+    )
     held_out = _held_out(test.name, dataset)
     saved = tuple(str(path) for path in adversarial)
-    shift = tuple(name for name, reason in available(data_dir, "shift").items() if test.name == _SHIFTED and not reason)
     used = (test.name, *([held_out] if held_out else []), *shaped, *saved, *shift)
     sizes = {name: len(dataset(name)) for name in used}
     return Plan(test.name, held_out, tuple(shaped), missing, sizes, classes, budget, limit, saved, shift, shape)

@@ -39,9 +39,15 @@ def _corruptions() -> dict[str, str]:
 
 
 def _scores() -> dict[str, str]:
-    from hardy.detection import SCORES
+    from hardy.detection import DETECTORS
 
-    return {name: (score.__doc__ or "").split("\n")[0].removeprefix("(N,): ") for name, score in SCORES.items()}
+    return {name: method.title for name, method in DETECTORS.items()}
+
+
+def _outliers() -> dict[str, str]:
+    from hardy.outliers import OUTLIERS
+
+    return {name: family.description for name, family in OUTLIERS.items()}
 
 
 def _models() -> dict[str, str]:
@@ -71,6 +77,7 @@ KINDS = {
     "properties": _properties,
     "attacks": _attacks,
     "scores": _scores,
+    "outliers": _outliers,
     "datasets": _datasets,
 }
 

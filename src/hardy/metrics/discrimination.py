@@ -15,9 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from hardy.errors import UsageError
 from hardy.metrics._arrays import Figure, Floats, checked_values, checked_weights, group_sums
+from hardy.metrics.intervals import Interval, check_level, z_value
 
 
 class RocCurve(NamedTuple):
@@ -87,6 +89,37 @@ def fpr_at_tpr(
     """
     figure = prepared_fpr_at_tpr(negative_scores, positive_scores, tpr)
     return figure(_joined(negative_scores, positive_scores, weights_negative, weights_positive))
+
+
+def auroc_interval(negative_scores: NDArray, positive_scores: NDArray, *, level: float = 0.95) -> Interval:
+    """DeLong's interval of :func:`auroc`, on the logit scale, so that it stays in [0, 1].
+
+    Where every example says the same, as when all are told apart, both ends are the figure.
+
+    Raises:
+        UsageError: a class without two examples, NaN scores, a level outside (0, 1).
+
+    DeLong, DeLong and Clarke-Pearson, Biometrics 1988.
+    """
+    check_level(level)
+    negative = np.sort(checked_values(negative_scores, "negative scores"))
+    positive = np.sort(checked_values(positive_scores, "positive scores"))
+    if min(len(negative), len(positive)) < 2:
+        raise UsageError("the interval of an AUROC needs two examples of each class")
+    of_positives, of_negatives = _share_below(negative, positive), 1.0 - _share_below(positive, negative)
+    area = float(of_positives.mean())
+    variance = of_positives.var(ddof=1) / len(positive) + of_negatives.var(ddof=1) / len(negative)
+    if variance == 0.0 or not 0.0 < area < 1.0:
+        return Interval(area, area)
+    reach = z_value(level) * np.sqrt(variance) / (area * (1.0 - area))
+    low, high = expit(logit(area) + np.array([-reach, reach]))
+    return Interval(float(low), float(high))
+
+
+def _share_below(sorted_scores: Floats, scores: Floats) -> Floats:
+    """For each score the share of the sorted ones below it, ties counting one half."""
+    below, up_to = (np.searchsorted(sorted_scores, scores, side) for side in ("left", "right"))
+    return (below + up_to) / (2.0 * len(sorted_scores))
 
 
 def prepared_auroc(negative_scores: NDArray, positive_scores: NDArray) -> Figure:

@@ -40,7 +40,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     Wilson, JASA 1927.
     """
     _check_share(successes, n, level)
-    z2 = _z(level) ** 2
+    z2 = z_value(level) ** 2
     centre = successes + z2 / 2
     half = math.sqrt(z2 * (successes * (n - successes) / n + z2 / 4))
     # At the ends the formula is exact, but its rounding is not.
@@ -108,7 +108,7 @@ def bootstrap(
 
     Efron, Annals of Statistics 1979.
     """
-    _check_level(level)
+    check_level(level)
     if not strata or min(strata) < 1:
         raise UsageError(f"strata: {list(strata)}; each stratum has at least one example, and there is at least one")
     if resamples < 1:
@@ -164,17 +164,19 @@ def unpaired_bootstrap_difference(
     )
 
 
-def _z(level: float) -> float:
+def z_value(level: float) -> float:
+    """How many standard deviations of a normal distribution hold the share ``level``."""
     return float(ndtri((1.0 + level) / 2))
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Raise :class:`UsageError` unless ``level`` lies in (0, 1)."""
     if not 0 < level < 1:
         raise UsageError(f"level: {level}; the level of an interval lies in (0, 1), 0.95 for 95 %")
 
 
 def _check_share(successes: int, n: int, level: float) -> None:
-    _check_level(level)
+    check_level(level)
     if n < 1:
         raise UsageError(f"n: {n}; a share needs at least one example")
     if not 0 <= successes <= n:

@@ -3,85 +3,278 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
 
-from hardy.charts import Chart, LineChart, Series
-from hardy.detection import SCORES
-from hardy.metrics import prepared_aupr, prepared_auroc, prepared_fpr_at_tpr, roc_curve
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hardy.charts import Chart, LineChart, Series, Table
+from hardy.detection import DETECTORS
+from hardy.metrics import (
+    Figure,
+    auroc,
+    auroc_interval,
+    prepared_aupr,
+    prepared_auroc,
+    prepared_fpr_at_tpr,
+    roc_curve,
+    wilson,
+)
+from hardy.properties.detecting import MADE, ODIN, SIZES, detect_cell, measure_detect
 from hardy.properties.error_detection import score_histogram
-from hardy.properties.framework import Evidence, Plan, Planned, Property, Skipped, Statistic
-from hardy.properties.predictions import MEASURES, Predictions, prediction_cell, predictions_of, test_cell
+from hardy.properties.framework import Cell, Evidence, Plan, Planned, Property, Skipped, Statistic
 
-HEADLINE_SCORE = "max_softmax"
+SCORES = (*DETECTORS, ODIN)
+HEADLINES = ("layers", "max_softmax")
+"""The score that says most without having seen an outlier, where the classifier has layers; and the baseline."""
+
+ACCEPTED = (0.95, 0.99)
+"""Thresholds accept these shares of held-out images."""
+
+MOVED_EPS = 0.3
+
+
+class Outside(NamedTuple):
+    """A cell that is to be told from the test cell."""
+
+    name: str
+    cell: Cell
+    setting: dict[str, str | float]
 
 
 def plan_out_of_distribution(plan: Plan) -> Planned:
-    skipped = [Skipped("out_of_distribution", f"{name}: {reason}") for name, reason in plan.missing.items()]
+    reasons = [f"{name}: {reason}" for name, reason in plan.missing.items()]
     if not plan.out_of_distribution:
-        return Planned([], [*skipped, Skipped("out_of_distribution", "no out-of-distribution dataset is at hand")])
-    return Planned([test_cell(plan), *(prediction_cell(plan, name) for name in plan.out_of_distribution)], skipped)
+        reasons.append("no out-of-distribution dataset is at hand; only what is made of the test images is measured")
+    if plan.held_out is None:
+        reasons.append("nothing is held out: scores that are fitted, and thresholds, are left out")
+    if plan.budget == "quick":
+        reasons.append("ODIN and adversarially moved images: the quick budget leaves them out")
+    cells = [_test_cell(plan), *(it.cell for it in _outside(plan)), *_shift_cells(plan)]
+    held_out = _held_out_cell(plan)
+    return Planned(
+        [*cells, held_out] if held_out else cells, [Skipped("out_of_distribution", reason) for reason in reasons]
+    )
 
 
-def _pairs(evidence: Evidence) -> Iterator[tuple[str, Predictions, Predictions]]:
-    inside = predictions_of(evidence, test_cell(evidence.plan))
-    for name in evidence.plan.out_of_distribution:
-        yield name, inside, predictions_of(evidence, prediction_cell(evidence.plan, name))
+def _test_cell(plan: Plan) -> Cell:
+    return detect_cell(plan, plan.dataset, SIZES[plan.budget].inside)
 
 
-def statistics(evidence: Evidence) -> list[Statistic]:
-    found = []
-    for name, inside, outside in _pairs(evidence):
-        examples = ((evidence.plan.dataset, inside.indices), (name, outside.indices))
-        for score, function in SCORES.items():
-            scores = function(inside.logits), function(outside.logits)
-            figures = {
-                "auroc": (prepared_auroc(*scores), True),
-                "aupr": (prepared_aupr(*scores), True),
-                "fpr_at_95_tpr": (prepared_fpr_at_tpr(*scores), False),
-            }
-            found += [
-                Statistic(
-                    metric=metric,
-                    dataset=name,
-                    setting={"score": score},
-                    compute=compute,
-                    examples=examples,
-                    higher_is_better=higher,
-                    headline=metric == "auroc" and score == HEADLINE_SCORE,
-                )
-                for metric, (compute, higher) in figures.items()
-            ]
+def _held_out_cell(plan: Plan) -> Cell | None:
+    """Half of what is held out; fitting takes of the other half."""
+    if plan.held_out is None or plan.sizes[plan.held_out] < 2:
+        return None
+    return detect_cell(plan, plan.held_out, min(plan.sizes[plan.held_out] // 2, SIZES[plan.budget].inside or 10**9))
+
+
+def _shift_cells(plan: Plan) -> list[Cell]:
+    return [detect_cell(plan, name, SIZES[plan.budget].outside) for name in plan.shift]
+
+
+def _outside(plan: Plan) -> list[Outside]:
+    size = SIZES[plan.budget]
+    found = [Outside(name, detect_cell(plan, name, size.outside), {}) for name in plan.out_of_distribution]
+    for made in MADE:
+        cell = detect_cell(plan, plan.dataset, size.made, made=made)
+        found.append(Outside(made.replace("_", " "), cell, {"made": made}))
+    if size.moved:
+        for name in plan.out_of_distribution:
+            cell = detect_cell(plan, name, size.moved, moved=MOVED_EPS)
+            found.append(Outside(f"{name}, moved", cell, {"norm": "linf", "eps": MOVED_EPS}))
     return found
 
 
-def draw(evidence: Evidence) -> list[Chart]:
-    function = SCORES[HEADLINE_SCORE]
-    curves, histograms = [], []
-    for name, inside, outside in _pairs(evidence):
-        scores = function(inside.logits), function(outside.logits)
-        roc = roc_curve(*scores)
-        curves.append(Series(name, roc.false_positive_rate, roc.true_positive_rate))
-        histograms.append(
-            score_histogram(f"Scores: {name}", HEADLINE_SCORE, **{evidence.plan.dataset: scores[0], name: scores[1]})
-        )
-    roc_chart = LineChart(
-        title="ROC: other inputs against test images",
-        caption="Share of out-of-distribution inputs caught over share of test images refused, by max softmax.",
-        x_label="test images refused",
-        y_label="out-of-distribution inputs caught",
-        series=tuple(curves),
-        x_limits=(0.0, 1.0),
-        y_limits=(0.0, 1.0),
+def statistics(evidence: Evidence) -> list[Statistic]:
+    plan = evidence.plan
+    inside = evidence.records[_test_cell(plan)]
+    found = []
+    for outside in _outside(plan):
+        records = evidence.records[outside.cell]
+        for score in _scores_of(inside):
+            found += _against(evidence, outside, score, inside, records)
+    return [*found, *_refused(evidence)]
+
+
+def _against(
+    evidence: Evidence, outside: Outside, score: str, inside: pl.DataFrame, records: pl.DataFrame
+) -> Iterator[Statistic]:
+    negative, positive = inside[score].to_numpy(), records[score].to_numpy()
+    make = partial(
+        Statistic,
+        dataset=outside.cell.dataset,
+        examples=(
+            (evidence.plan.dataset, inside["index"].to_numpy()),
+            (outside.cell.dataset, records["index"].to_numpy()),
+        ),
     )
-    return [roc_chart, *histograms] if curves else []
+    setting = {"score": score, **outside.setting}
+    yield make(
+        metric="auroc",
+        setting=setting,
+        compute=prepared_auroc(negative, positive),
+        interval=auroc_interval(negative, positive) if min(len(negative), len(positive)) > 1 else None,
+        higher_is_better=True,
+        headline=score == _headline(inside) and not outside.setting,
+    )
+    if score in HEADLINES or (evidence.plan.budget != "quick" and not outside.setting):
+        figures = {
+            "aupr": (prepared_aupr(negative, positive), True),
+            "aupr_in": (_aupr_of_inside(negative, positive), True),
+            "fpr_at_95_tpr": (prepared_fpr_at_tpr(negative, positive), False),
+        }
+        for metric, (compute, higher) in figures.items():
+            yield make(metric=metric, setting=setting, compute=compute, higher_is_better=higher)
+    for accepted, threshold in _thresholds(evidence, score).items():
+        yield make(
+            metric="detection_accuracy",
+            setting=setting | {"accepted": accepted},
+            compute=_balanced_accuracy(negative <= threshold, positive > threshold),
+            interval=_balanced_interval(negative <= threshold, positive > threshold),
+            higher_is_better=True,
+        )
+
+
+def _refused(evidence: Evidence) -> Iterator[Statistic]:
+    """The share refused of what should be answered: the test images, and digits made in another way."""
+    plan = evidence.plan
+    inside = evidence.records[_test_cell(plan)]
+    for cell in (_test_cell(plan), *_shift_cells(plan)):
+        records = evidence.records[cell]
+        for score in _scores_of(inside):
+            for accepted, threshold in _thresholds(evidence, score).items():
+                refused = records[score].to_numpy() > threshold
+                yield Statistic(
+                    metric="refused_share",
+                    dataset=cell.dataset,
+                    setting={"score": score, "accepted": accepted},
+                    compute=lambda weights, refused=refused: float(np.average(refused, weights=weights)),
+                    examples=((cell.dataset, records["index"].to_numpy()),),
+                    successes=refused,
+                    higher_is_better=False,
+                )
+
+
+def _thresholds(evidence: Evidence, score: str) -> dict[float, float]:
+    """Per share of held-out images to be accepted, the largest score that is not refused."""
+    cell = _held_out_cell(evidence.plan)
+    if cell is None:
+        return {}
+    held_out = evidence.records[cell][score].to_numpy()
+    return {share: float(np.quantile(held_out, share, method="higher")) for share in ACCEPTED}
+
+
+def _aupr_of_inside(negative: NDArray, positive: NDArray) -> Figure:
+    figure = prepared_aupr(-positive, -negative)
+
+    def compute(weights: NDArray[np.float64] | None) -> float:
+        if weights is None:
+            return figure(None)
+        return figure(np.concatenate([weights[len(negative) :], weights[: len(negative)]]))
+
+    return compute
+
+
+def _balanced_accuracy(accepted: NDArray[np.bool_], refused: NDArray[np.bool_]) -> Figure:
+    def compute(weights: NDArray[np.float64] | None) -> float:
+        if weights is None:
+            return float((accepted.mean() + refused.mean()) / 2)
+        of_inside, of_outside = weights[: len(accepted)], weights[len(accepted) :]
+        if not of_inside.sum() or not of_outside.sum():
+            return float("nan")
+        return float((np.average(accepted, weights=of_inside) + np.average(refused, weights=of_outside)) / 2)
+
+    return compute
+
+
+def _balanced_interval(accepted: NDArray[np.bool_], refused: NDArray[np.bool_]) -> tuple[float, float]:
+    """The mean of two shares, each with Wilson's interval; their distances add in squares (Newcombe 1998)."""
+    shares = [accepted.mean(), refused.mean()]
+    bounds = [wilson(int(each.sum()), len(each)) for each in (accepted, refused)]
+    below = np.hypot(*(share - bound.low for share, bound in zip(shares, bounds, strict=True))) / 2
+    above = np.hypot(*(bound.high - share for share, bound in zip(shares, bounds, strict=True))) / 2
+    middle = sum(shares) / 2
+    return float(middle - below), float(middle + above)
+
+
+def _scores_of(records: pl.DataFrame) -> list[str]:
+    return [name for name in SCORES if name in records.columns]
+
+
+def _headline(records: pl.DataFrame) -> str:
+    return next(name for name in HEADLINES if name in records.columns)
+
+
+def draw(evidence: Evidence) -> list[Chart]:
+    inside = evidence.records[_test_cell(evidence.plan)]
+    score = _headline(inside)
+    curves, histograms = [], []
+    for outside in _outside(evidence.plan):
+        negative, positive = inside[score].to_numpy(), evidence.records[outside.cell][score].to_numpy()
+        if outside.setting:
+            continue
+        roc = roc_curve(negative, positive)
+        curves.append(Series(outside.name, roc.false_positive_rate, roc.true_positive_rate))
+        scores = {evidence.plan.dataset: negative, outside.name: positive}
+        histograms.append(score_histogram(f"Scores: {outside.name}", score, **scores))
+    charts: list[Chart] = [_table(evidence)]
+    if curves:
+        roc_chart = LineChart(
+            title="ROC: other inputs against test images",
+            caption="Share of out-of-distribution inputs caught over share of test images refused, by "
+            f"{score.replace('_', ' ')}.",
+            x_label="test images refused",
+            y_label="out-of-distribution inputs caught",
+            series=tuple(curves),
+            x_limits=(0.0, 1.0),
+            y_limits=(0.0, 1.0),
+        )
+        charts += [roc_chart, *histograms]
+    return charts
+
+
+def _table(evidence: Evidence) -> Table:
+    inside = evidence.records[_test_cell(evidence.plan)]
+    outsides = _outside(evidence.plan)
+    rows = [
+        (
+            score.replace("_", " "),
+            *(f"{auroc(inside[score].to_numpy(), evidence.records[it.cell][score].to_numpy()):.4f}" for it in outsides),
+        )
+        for score in _scores_of(inside)
+    ]
+    return Table(
+        title="AUROC of every score",
+        caption="The chance that a foreign input is more suspicious than a test image. The combination and ODIN were "
+        "fitted on made outliers (no strokes among them), all others on training images alone. Scores that the "
+        "classifier does not allow are left out. Half a digit may still be that digit.",
+        header=("score", *(it.name for it in outsides)),
+        rows=tuple(rows),
+    )
+
+
+def warnings(evidence: Evidence) -> list[str]:
+    inside = evidence.records[_test_cell(evidence.plan)]
+    if evidence.plan.held_out is None or "vim" in inside.columns:
+        return []
+    warning = (
+        "out_of_distribution: the classifier's logits are not a linear map of what enters its last nn.Linear, so "
+        "scores from penultimate features are left out"
+    )
+    return [warning]
 
 
 OUT_OF_DISTRIBUTION = Property(
     name="out_of_distribution",
     title="Out-of-distribution detection",
     description="Whether inputs that belong to no class can be told from test images. Positive is out of distribution: "
-    "FPR at 95 % TPR is the share of test images refused when 95 % of the others are caught.",
+    "FPR at 95 % TPR is the share of test images refused when 95 % of the others are caught. Detection accuracy is the "
+    "mean of the share of test images accepted and of others refused, at a threshold set on held-out images.",
     plan=plan_out_of_distribution,
     statistics=statistics,
     draw=draw,
-    measures=MEASURES,
+    measures={"detect": measure_detect},
+    warnings=warnings,
 )

@@ -12,6 +12,7 @@ from hardy.scorecard import Metric, Scorecard
 
 _TITLES = {
     "aupr": "Area under the precision-recall curve",
+    "aupr_in": "Area under the precision-recall curve, test images positive",
     "aurc": "Area under the risk-coverage curve",
     "auroc": "Area under the ROC curve",
     "brier": "Brier score",
@@ -33,7 +34,7 @@ _ACRONYMS = {"apgd", "ce", "cw", "dlr", "fgsm", "odin", "pgd"}
 _ATTACK_FIRST = {"attack": 0, "norm": 1, "eps": 2}
 _SPEAKS_FOR_ITSELF = ("attack", "score", "corruption")
 _SHARE = re.compile(r"accuracy|rate|share|coverage|fpr|tpr|calibration_error|ece|risk")
-_FROM_0_TO_1 = ("aupr", "auroc")
+_FROM_0_TO_1 = ("aupr", "aupr_in", "auroc")
 
 _MOST_DECIMALS = 6
 
