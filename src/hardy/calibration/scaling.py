@@ -13,8 +13,7 @@ from hardy.metrics import confidence_and_correct, ece
 BOUNDS = (1e-3, 1e3)
 """Between these the temperature is looked for."""
 
-# How far vector scaling may leave the temperature's weights, as a factor, and zero, in logits.
-_FACTOR, _SHIFT = 10.0, 10.0
+_LEAST = 1e-3
 
 
 def temperature_of(logits: Floats, labels: NDArray[np.int64]) -> float:
@@ -57,21 +56,20 @@ def _temperature_problem(arrays: Arrays, classes: int) -> str | None:  # noqa: A
 
 
 def _fit_vector(logits: Floats, labels: NDArray[np.int64]) -> dict[str, NDArray]:
-    classes = logits.shape[1]
-    start = 1.0 / temperature_of(logits, labels)
-    if (logits.argmax(axis=1) == labels).all():
-        return {"weight": np.ones(classes), "bias": np.zeros(classes)}
-    truth = np.eye(classes)[labels]
+    """A standard normal prior, around the temperature's weights and no bias, keeps few mistakes from deciding."""
+    n, classes = logits.shape
+    truth, start = np.eye(classes)[labels], 1.0 / temperature_of(logits, labels)
 
-    def nll_and_gradient(parameters: Floats) -> tuple[float, Floats]:
-        log_p = log_softmax(logits * parameters[:classes] + parameters[classes:], axis=1)
-        error = (np.exp(log_p) - truth) / len(labels)
-        return -float((log_p * truth).sum()) / len(labels), np.append((error * logits).sum(axis=0), error.sum(axis=0))
+    def loss_and_gradient(parameters: Floats) -> tuple[float, Floats]:
+        weight, bias = parameters[:classes], parameters[classes:]
+        log_p = log_softmax(logits * start * (1.0 + weight) + bias, axis=1)
+        error = np.exp(log_p) - truth
+        gradient = np.append((error * logits * start).sum(axis=0), error.sum(axis=0)) + parameters
+        return (parameters @ parameters / 2 - float((log_p * truth).sum())) / n, gradient / n
 
-    bounds = [(start / _FACTOR, start * _FACTOR)] * classes + [(-_SHIFT, _SHIFT)] * classes
-    first = np.append(np.full(classes, start), np.zeros(classes))
-    found = minimize(nll_and_gradient, first, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return {"weight": found[:classes], "bias": found[classes:]}
+    bounds = [(_LEAST - 1.0, None)] * classes + [(None, None)] * classes
+    found = minimize(loss_and_gradient, np.zeros(2 * classes), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return {"weight": start * (1.0 + found[:classes]), "bias": found[classes:]}
 
 
 def _apply_vector(arrays: Arrays, logits: Floats) -> Floats:
