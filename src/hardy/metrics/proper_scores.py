@@ -59,9 +59,7 @@ def brier(probabilities: NDArray, labels: NDArray, *, weights: Floats | None = N
 
     Brier, Monthly Weather Review 1950: the original form, twice the binary one where K = 2.
     """
-    error = checked_probabilities(probabilities).copy()
-    error[np.arange(len(error)), checked_labels(labels, *error.shape)] -= 1.0
-    return weighted_mean(np.einsum("nk,nk->n", error, error), weights=weights)
+    return weighted_mean(_squares(probabilities, labels), weights=weights)
 
 
 def brier_parts(
@@ -89,6 +87,7 @@ def prepared_brier_parts(
 ) -> Callable[[Floats | None], BrierParts]:
     """:func:`brier_parts` as a function of weights, float64 (N,)."""
     sums = prepared_class_bins(probabilities, labels, bins)
+    squares = _squares(probabilities, labels)
 
     def parts(weights: Floats | None) -> BrierParts:
         counts, summed, hits = sums(weights)
@@ -99,7 +98,14 @@ def prepared_brier_parts(
         reliability = float(((summed - hits) ** 2 / filled).sum() / total)
         resolution = float((counts * (frequency - share) ** 2).sum() / total)
         uncertainty = float((share * (1.0 - share)).sum())
-        whole = brier(probabilities, labels, weights=weights)
+        whole = weighted_mean(squares, weights=weights)
         return BrierParts(reliability, resolution, uncertainty, whole - (reliability - resolution + uncertainty))
 
     return parts
+
+
+def _squares(probabilities: NDArray, labels: NDArray) -> Floats:
+    """Each example's squared error, summed over the classes."""
+    error = checked_probabilities(probabilities).copy()
+    error[np.arange(len(error)), checked_labels(labels, *error.shape)] -= 1.0
+    return np.einsum("nk,nk->n", error, error)
