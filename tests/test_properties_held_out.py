@@ -66,14 +66,14 @@ class TestCalibration:
         assert after < floor[1] < before
         for name in ("vector", "isotonic", "histogram"):
             assert value(found("calibration", measured, "ece", calibrator=name)) < before
-        plain = {
-            (it.metric, it.setting.get("binning"))
-            for it in self.prop.statistics(measured)
-            if "attack" not in it.setting
-        }
-        for metric, binning in plain - {("brier_uncertainty", None), ("accuracy", None)}:
-            extra = {"binning": binning} if binning else {}
-            assert found("calibration", measured, metric, calibrator="temperature", **extra)
+        ways: dict[str | None, set] = {}
+        for it in self.prop.statistics(measured):
+            setting = dict(it.setting)
+            ways.setdefault(setting.pop("calibrator", None), set()).add((it.metric, *sorted(setting.items())))
+        plain = ways.pop(None)
+        assert len(ways) == 4
+        assert all(way - plain == {("accuracy",)} for way in ways.values())
+        assert all(plain - way == {("brier_uncertainty", ("bins", 15))} for way in ways.values())
 
     def test_figures_are_those_of_the_scaled_logits(self) -> None:
         """The temperature was 2: what the property says after it is what the true logits say, nearly."""
