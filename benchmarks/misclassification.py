@@ -2,8 +2,8 @@
 
     python benchmarks/misclassification.py [--recipe fast] [--seeds 5] [--json PATH]
 
-AUROC (positive: the mistake), AURC and excess AURC on all of mnist/test. The interval of a seed resamples examples; that of
-the mean over seeds is Student's. The learned score is fitted on mnist/held-out.
+AUROC (positive: the mistake), AURC and excess AURC on all of mnist/test. The interval of a seed resamples examples;
+that of the mean over seeds is Student's. The learned score is fitted on mnist/held-out.
 """
 
 from __future__ import annotations
