@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from classifiers import small_classifier, some_digits
+from classifiers import seeded_linear, small_classifier, some_digits, write_tiny_data
+from evaluations import measure
 from evidence import HELD_OUT, INSIDE, certain, chart, evidence_of, found, softmax, value
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
@@ -133,15 +135,9 @@ class TestCalibration:
     def test_held_out_images_of_one_class_are_said(self) -> None:
         logits, labels = answers(50, "test")
         one = evidence_of(logits, labels, held_out=(certain(np.zeros(20, int)), np.zeros(20, int)))
-        assert any("all of one class" in warning for warning in self.prop.warnings(one))
+        for prop in (self.prop, PROPERTIES["conformal"]):
+            assert any("all of one class" in warning for warning in prop.warnings(one))
         assert not [it for it in self.prop.statistics(one) if "calibrator" in it.setting]
-
-    def test_held_out_images_that_are_tested_on_are_refused(self) -> None:
-        measured = evidence(30)
-        same = {name: measured.dataset(INSIDE) for name in (INSIDE, HELD_OUT)}
-        for prop in ("calibration", "conformal", "error_detection"):
-            with pytest.raises(UsageError, match="must not be what it is measured on"):
-                PROPERTIES[prop].statistics(measured._replace(dataset=same.__getitem__))
 
     def test_pictures_show_both(self) -> None:
         charts = self.prop.draw(evidence())
@@ -312,3 +308,26 @@ class TestMembersMeasure:
             MEASURES["predict_members"](
                 small_classifier(), self.shard(), Cell.of("predict_members", "mnist/test", 12), seed=0, batch_size=5
             )
+
+
+class TestOverlap:
+    def data(self, folder: Path) -> str:
+        """Tested on what was held out."""
+        with np.load(write_tiny_data(folder)) as found:
+            arrays = {name: found[name] for name in ("train_images", "train_labels")}
+        both = {name.replace("train", split): array for name, array in arrays.items() for split in ("train", "test")}
+        np.savez(folder / "both.npz", **both)
+        return str(folder / "both.npz")
+
+    @pytest.mark.parametrize("prop", ["calibration", "conformal", "error_detection"])
+    def test_what_is_fitted_must_not_be_what_is_measured(self, prop: str, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"40 of 40 images .* must not be what it is measured on"):
+            measure(
+                tmp_path / "run", classifier=seeded_linear(3, 8), data=self.data(tmp_path), properties=[prop], limit=10
+            )
+        assert not (tmp_path / "run" / "records").exists()
+
+    def test_where_nothing_is_fitted_nothing_is_asked(self, tmp_path: Path) -> None:
+        classifier, data = seeded_linear(3, 8), self.data(tmp_path)
+        card = measure(tmp_path / "run", classifier=classifier, data=data, properties=["accuracy"], limit=10)
+        assert card.metrics

@@ -12,6 +12,7 @@ import polars as pl
 import torch
 from torch import nn
 
+from hardy.calibration import check_disjoint
 from hardy.contracts import left_untouched
 from hardy.datasets import Dataset, load_dataset
 from hardy.devices import choose_device, describe
@@ -112,7 +113,8 @@ def evaluate(
     Raises:
         ContractError: the classifier does not keep its contract.
         RunError: the folder holds something else, or an evaluation with other settings.
-        UsageError: unknown property, budget or dataset; a limit below 1.
+        UsageError: unknown property, budget or dataset; a limit below 1; held-out images to fit on that are in the test
+            split.
     """
     names = _in_order(get_property(name).name for name in properties)
     if budget not in get_args(Budget):
@@ -134,6 +136,8 @@ def evaluate(
     names = _agree(run, settings, names)
     chosen = [PROPERTIES[name] for name in names]
     cells, skipped = planned_cells(chosen, plan)
+    if plan.held_out is not None and plan.held_out in {cell.dataset for cell in cells}:
+        check_disjoint(dataset(plan.held_out), test)
     run.manifest["evaluation"] = settings | {
         "properties": names,
         "environment": environment(describe(on), hashes),

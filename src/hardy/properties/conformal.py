@@ -85,7 +85,7 @@ def _figures(evidence: Evidence, answers: Predictions, sets: Sets) -> list[Stati
             examples=((dataset, answers.indices[rows]),),
             successes=flags,
             higher_is_better=higher,
-            headline=metric == "coverage" and sets.rule.kind == "lac",
+            headline=metric == "coverage" and sets.rule.kind == "lac" and sets.rule.alpha == CLASS_ALPHA,
         )
 
     everything = np.arange(len(covered))
@@ -121,6 +121,8 @@ def _covered(sets: Sets, answers: Predictions) -> NDArray[np.bool_]:
 def warnings(evidence: Evidence) -> list[str]:
     if evidence.plan.held_out is None:
         return []
+    if held_out_predictions(evidence) is None:
+        return ["conformal: the held-out images measured are all of one class; no prediction sets were fitted"]
     found, names = [], evidence.dataset(evidence.plan.dataset).classes
     for sets in _sets(evidence):
         always = [names[label] if label < len(names) else f"#{label}" for label in sets.rule.always]

@@ -9,7 +9,6 @@ from hardy.calibration import (
     CALIBRATORS,
     Calibrator,
     average_probabilities,
-    check_disjoint,
     fit_calibrator,
     fit_member_calibrators,
 )
@@ -45,24 +44,16 @@ def held_out_predictions(evidence: Evidence) -> Predictions | None:
     """What the classifier answers on the held-out images; None where nothing can be fitted on them.
 
     That is where there are none, or where a limit left fewer than two classes.
-
-    Raises:
-        UsageError: some of the images are in the test split too.
     """
     plan = evidence.plan
     if plan.held_out is None:
         return None
-    check_disjoint(evidence.dataset(plan.held_out), evidence.dataset(plan.dataset))
     answers = predictions_of(evidence, prediction_cell(plan, plan.held_out))
     return answers if len(np.unique(answers.labels)) > 1 else None
 
 
 def fitted_calibrators(evidence: Evidence) -> dict[str, Calibrator]:
-    """Every calibrator, fitted on the held-out images; none where nothing can be fitted.
-
-    Raises:
-        UsageError: some of the images are in the test split too.
-    """
+    """Every calibrator, fitted on the held-out images; none where nothing can be fitted."""
     answers = held_out_predictions(evidence)
     if answers is None:
         return {}
