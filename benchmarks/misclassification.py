@@ -60,10 +60,10 @@ def one_seed(
     recipe: str, seed: int, splits: Mapping[str, Dataset], device: torch.device, epochs: str | None
 ) -> dict[str, Any]:
     chosen = get_recipe(recipe).with_settings({"epochs": epochs} if epochs else {})
-    on_device = [
+    train, held_out = (
         Split(splits[name].images.to(device), splits[name].labels.to(device)) for name in ("train", "held-out")
-    ]
-    fitted = fit(chosen, *on_device, 10, seed=seed)
+    )
+    fitted = fit(chosen, train, held_out, 10, seed=seed)
     architecture = chosen.architecture(10)
     model = build_model(architecture["name"], **architecture["arguments"]).to(device).eval()
     model.load_state_dict(fitted.weights)

@@ -43,7 +43,10 @@ def _apply_histogram(arrays: Arrays, logits: Floats) -> Floats:
 def _kept(confidence: NDArray, share: NDArray, examples: int) -> dict[str, NDArray]:
     """Shares of 0 and 1 are not believed to the end: as if one more example were half right, half wrong."""
     unseen = 0.5 / (examples + 1)
-    return {"confidence": np.float64(confidence), "share": np.clip(share, unseen, 1 - unseen).astype(np.float64)}
+    return {
+        "confidence": np.asarray(confidence, dtype=np.float64),
+        "share": np.clip(share, unseen, 1 - unseen).astype(np.float64),
+    }
 
 
 def _with_confidence(logits: Floats, confidence: Floats) -> Floats:
