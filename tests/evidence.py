@@ -13,10 +13,11 @@ from hardy.charts import Chart
 from hardy.datasets import Dataset
 from hardy.detection import SCORES
 from hardy.properties import PROPERTIES, Cell, Evidence, Plan, Property, Statistic
-from hardy.properties.predictions import prediction_cell
+from hardy.properties.calibration import attacked_cell
+from hardy.properties.predictions import members_cell, prediction_cell
 from hardy.records import frame
 
-INSIDE, OUTSIDE = "toy/test", "other/test"
+INSIDE, OUTSIDE, HELD_OUT = "toy/test", "other/test", "toy/held-out"
 
 
 def images_of(count: int) -> torch.Tensor:
@@ -29,23 +30,33 @@ def evidence_of(
     outside: NDArray | None = None,
     *,
     classes: int = 3,
+    held_out: tuple[NDArray, NDArray] | None = None,
+    members: tuple[NDArray, NDArray] | None = None,
     more: dict[Cell, pl.DataFrame] | None = None,
     seed: int = 0,
 ) -> Evidence:
-    """Records of predictions on a toy dataset, in an order of its indices that is not the order of the rows."""
+    """Records of predictions on a toy dataset, in an order of its indices that is not the order of the rows.
+
+    ``held_out`` are logits and labels there; ``members`` the members' logits, (M, N, K), on both.
+    """
     count, places = len(labels), np.arange(len(labels))
     plan = Plan(
         dataset=INSIDE,
-        held_out=None,
+        held_out=None if held_out is None else HELD_OUT,
         out_of_distribution=() if outside is None else (OUTSIDE,),
         missing={},
-        sizes={INSIDE: count} | ({} if outside is None else {OUTSIDE: len(outside)}),
+        sizes={INSIDE: count}
+        | ({} if outside is None else {OUTSIDE: len(outside)})
+        | ({} if held_out is None else {HELD_OUT: len(held_out[1])}),
         classes=logits.shape[1],
         budget="full",
+        members=0 if members is None else len(members[0]),
     )
     names = tuple("abcdefgh"[:classes])
     sets = {INSIDE: Dataset(INSIDE, images_of(count), torch.from_numpy(labels), names)}
     records = {prediction_cell(plan, INSIDE): frame(places, labels, {"logits": logits.astype(np.float32)})}
+    attacked = attacked_cell(plan)
+    records[attacked] = records[prediction_cell(plan, INSIDE)].head(attacked.examples)
     if outside is not None:
         unlabelled = np.full(len(outside), -1)
         sets[OUTSIDE] = Dataset(OUTSIDE, images_of(len(outside)), torch.from_numpy(unlabelled), names)
@@ -55,6 +66,16 @@ def evidence_of(
             rows = np.arange(len(truth))
             columns = {"logits": answers.astype(np.float32)} | scores
             records[found] = frame(rows, truth, columns)
+    if held_out is not None:
+        there, truth = held_out
+        images = torch.rand(len(truth), 1, 2, 2, generator=torch.Generator().manual_seed(0))
+        sets[HELD_OUT] = Dataset(HELD_OUT, images, torch.from_numpy(truth), names)
+        records[prediction_cell(plan, HELD_OUT)] = frame(
+            np.arange(len(truth)), truth, {"logits": there.astype(np.float32)}
+        )
+    for name, answers in zip((INSIDE, HELD_OUT), members or (), strict=False):
+        columns = {"logits": answers.transpose(1, 0, 2).reshape(answers.shape[1], -1).astype(np.float32)}
+        records[members_cell(plan, name)] = frame(np.arange(answers.shape[1]), sets[name].labels.numpy(), columns)
     return Evidence(plan, records | (more or {}), sets.__getitem__, seed)
 
 
@@ -77,11 +98,14 @@ def values_of(prop: Property, evidence: Evidence) -> dict[tuple, float]:
 
 
 def found(prop: str, evidence: Evidence, metric: str, **setting: object) -> Statistic:
-    (statistic,) = [
+    """The statistic with these settings; of several that with the fewest besides, which must be one."""
+    candidates = [
         statistic
         for statistic in PROPERTIES[prop].statistics(evidence)
         if statistic.metric == metric and setting.items() <= dict(statistic.setting).items()
     ]
+    fewest = min(len(statistic.setting) for statistic in candidates)
+    (statistic,) = [statistic for statistic in candidates if len(statistic.setting) == fewest]
     return statistic
 
 

@@ -37,6 +37,8 @@ ORDER = (
     "training",
     "recipes",
     "metrics",
+    "calibration",
+    "conformal",
     "charts",
     "detection",
     "properties",

@@ -12,13 +12,14 @@ import polars as pl
 import torch
 from torch import nn
 
+from hardy.calibration import check_disjoint
 from hardy.contracts import left_untouched
 from hardy.datasets import Dataset, load_dataset
 from hardy.devices import choose_device, describe
 from hardy.door import Admitted, admit_on
 from hardy.errors import RunError, UsageError
 from hardy.metrics import bootstrap, wilson
-from hardy.models import parameter_count
+from hardy.models import member_count, parameter_count
 from hardy.planning import make_plan, plan_from_json, plan_to_json, planned_cells
 from hardy.properties import (
     MEASURES,
@@ -112,7 +113,8 @@ def evaluate(
     Raises:
         ContractError: the classifier does not keep its contract.
         RunError: the folder holds something else, or an evaluation with other settings.
-        UsageError: unknown property, budget or dataset; a limit below 1.
+        UsageError: unknown property, budget or dataset; a limit below 1; held-out images to fit on that are in the test
+            split.
     """
     names = _in_order(get_property(name).name for name in properties)
     if budget not in get_args(Budget):
@@ -128,12 +130,14 @@ def evaluate(
     dataset = cache(lambda name: load_dataset(name, data_dir=data_dir))
     test = dataset(f"{data}/test")
     admitted = admit_on(classifier, test, on, allow_random=allow_random)
-    plan = make_plan(test, dataset, data_dir, admitted.classes, budget, limit, adversarial)
+    plan = make_plan(test, dataset, data_dir, admitted.classes, budget, limit, adversarial, member_count(classifier))
     hashes = {name: dataset(name).sha256 for name in plan.sizes}
     settings = {"seed": seed, "weights_sha256": subject.weights_sha256, "plan": plan_to_json(plan), "data": hashes}
     names = _agree(run, settings, names)
     chosen = [PROPERTIES[name] for name in names]
     cells, skipped = planned_cells(chosen, plan)
+    if plan.held_out is not None and plan.held_out in {cell.dataset for cell in cells}:
+        check_disjoint(dataset(plan.held_out), test)
     run.manifest["evaluation"] = settings | {
         "properties": names,
         "environment": environment(describe(on), hashes),

@@ -23,6 +23,7 @@ def make_plan(
     budget: Budget,
     limit: int | None,
     adversarial: Sequence[Path],
+    members: int = 0,
 ) -> Plan:
     """What there is to measure on: the test split, what is held out, and the other datasets that are at hand.
 
@@ -47,7 +48,9 @@ def make_plan(
     saved = tuple(str(path) for path in adversarial)
     used = (test.name, *([held_out] if held_out else []), *shaped, *saved, *shift)
     sizes = {name: len(dataset(name)) for name in used}
-    return Plan(test.name, held_out, tuple(shaped), missing, sizes, classes, budget, limit, saved, shift, shape)
+    return Plan(
+        test.name, held_out, tuple(shaped), missing, sizes, classes, budget, limit, saved, shift, shape, members
+    )
 
 
 def _held_out(test: str, dataset: Callable[[str], Dataset]) -> str | None:

@@ -50,6 +50,18 @@ def _outliers() -> dict[str, str]:
     return {name: family.description for name, family in OUTLIERS.items()}
 
 
+def _calibrators() -> dict[str, str]:
+    from hardy.calibration import CALIBRATORS
+
+    return {name: kind.description for name, kind in CALIBRATORS.items()}
+
+
+def _prediction_sets() -> dict[str, str]:
+    from hardy.conformal import CONFORMAL
+
+    return {name: kind.description for name, kind in CONFORMAL.items()}
+
+
 def _models() -> dict[str, str]:
     from hardy.models import MODELS, build_model, parameter_count
 
@@ -78,6 +90,8 @@ KINDS = {
     "attacks": _attacks,
     "scores": _scores,
     "outliers": _outliers,
+    "calibrators": _calibrators,
+    "prediction-sets": _prediction_sets,
     "datasets": _datasets,
 }
 

@@ -107,6 +107,7 @@ class Plan:
         adversarial: saved sets of adversarial images to score.
         shift: datasets at hand that show the same classes otherwise: corrupted, or from elsewhere.
         shape: of the images, (C, H, W).
+        members: how many members the classifier has if it is an ensemble, else 0.
     """
 
     dataset: str
@@ -120,6 +121,7 @@ class Plan:
     adversarial: tuple[str, ...] = ()
     shift: tuple[str, ...] = ()
     shape: tuple[int, ...] = (1, 28, 28)
+    members: int = 0
 
     def examples(self, dataset: str, at_most: int | None = None) -> int:
         """How many examples of ``dataset`` a cell takes: all, unless the limit or ``at_most`` says fewer."""
