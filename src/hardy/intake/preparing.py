@@ -89,12 +89,14 @@ def is_as_mnist(grey: Tensor) -> Tensor:
 
 def _made_alike(grey: Tensor, polarity: Polarity) -> tuple[Tensor, Tensor]:
     height, width = grey.shape[1:]
-    residual = grey - _paper(grey)
+    # A smaller picture than the field is a digit cut out: it has no margin of paper to learn from.
+    cut_out = max(height, width) < SIDE
+    residual = grey - (_flat_paper(grey, polarity) if cut_out else _paper(grey))
     sign = {"dark": -1.0, "light": 1.0}.get(polarity)
     signs = residual.pow(3).sum((1, 2)).sign() if sign is None else torch.full((len(grey),), sign)
     smoothing = (max(height, width) // 100) | 1
     signed = _blurred(residual * signs[:, None, None], smoothing)
-    noise = 1.4826 * signed.abs().flatten(1).median(dim=1).values
+    noise = torch.zeros(len(grey)) if cut_out else 1.4826 * signed.abs().flatten(1).median(dim=1).values
     signed = signed.clamp_min(0)
     low, high = _two_levels(signed)
     present = high - low >= LEAST_CONTRAST + LEAST_CONTRAST_TO_NOISE * noise
@@ -129,6 +131,14 @@ def _paper(grey: Tensor) -> Tensor:
         scale = 2.0 * error[:, border].median(dim=1).values.clamp_min(0.01)
         weights = prior / (1 + (error / scale[:, None]).square()).square()
     return (surface @ basis.T).reshape(grey.shape)
+
+
+def _flat_paper(grey: Tensor, polarity: Polarity) -> Tensor:
+    """(N, 1, 1): the lightest or the darkest value, whichever most of the picture is nearer to."""
+    low, high = grey.amin((1, 2), keepdim=True), grey.amax((1, 2), keepdim=True)
+    if polarity != "auto":
+        return high if polarity == "dark" else low
+    return torch.where(grey.mean((1, 2), keepdim=True) < (low + high) / 2, low, high)
 
 
 def _quadratics(height: int, width: int) -> Tensor:
@@ -183,6 +193,9 @@ def _placed(ink: Tensor, mask: Tensor) -> Tensor:
     sampled = _triangles(rows, top, bottom, scale, ink.shape[1]) @ ink
     sampled = sampled @ _triangles(columns, left, right, scale, ink.shape[2]).mT
     sampled = sampled / sampled.amax((1, 2), keepdim=True).clamp_min(0.2)
+    # What was enlarged has wide soft edges, which MNIST's digits have not.
+    gain = (1 / scale).clamp_min(1)[:, None, None]
+    sampled = ((sampled - 0.5) * gain + 0.5).clamp(0, 1)
     return _widened(sampled, _stroke_width(ink > 0.5) / scale).clamp(0, 1)
 
 
