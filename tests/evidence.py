@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hardy.charts import Chart
 from hardy.datasets import Dataset
 from hardy.properties import PROPERTIES, Cell, Evidence, Plan, Property, Statistic
+from hardy.properties.calibration import attacked_cell
 from hardy.properties.predictions import prediction_cell
 from hardy.records import frame
 
@@ -45,6 +46,8 @@ def evidence_of(
     names = tuple("abcdefgh"[:classes])
     sets = {INSIDE: Dataset(INSIDE, images_of(count), torch.from_numpy(labels), names)}
     records = {prediction_cell(plan, INSIDE): frame(places, labels, {"logits": logits.astype(np.float32)})}
+    attacked = attacked_cell(plan)
+    records[attacked] = records[prediction_cell(plan, INSIDE)].head(attacked.examples)
     if outside is not None:
         unlabelled = np.full(len(outside), -1)
         sets[OUTSIDE] = Dataset(OUTSIDE, images_of(len(outside)), torch.from_numpy(unlabelled), names)

@@ -35,6 +35,8 @@ ORDER = (
     "training",
     "recipes",
     "metrics",
+    "calibration",
+    "conformal",
     "charts",
     "detection",
     "properties",

@@ -16,7 +16,6 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from hardy.errors import UsageError
 from hardy.metrics import (
     brier,
-    calibration,
     confidence_and_correct,
     ece,
     ece_noise_floor,
@@ -214,7 +213,7 @@ def test_noise_floor_of_certainty_is_zero() -> None:
 def test_noise_floor_depends_on_neither_order_nor_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     confidence, _ = some_confidences(50)
     whole = ece_noise_floor(confidence, resamples=30, rng=host_generator(0, "floor"))
-    monkeypatch.setattr(calibration, "_BLOCK", 350)
+    monkeypatch.setattr("hardy.metrics.noise_floor._BLOCK", 350)
     blocks = ece_noise_floor(confidence[::-1], resamples=30, rng=host_generator(0, "floor"))
     np.testing.assert_array_equal(blocks.values, whole.values)
 

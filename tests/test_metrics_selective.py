@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from hardy.errors import UsageError
-from hardy.metrics import aurc, coverage_at_risk, excess_aurc, risk_at_coverage, risk_coverage
+from hardy.metrics import (
+    aurc,
+    coverage_at_bounded_risk,
+    coverage_at_risk,
+    excess_aurc,
+    risk_at_coverage,
+    risk_coverage,
+)
 from hardy.randomness import host_generator
 
 FEW = st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=6)
@@ -127,3 +135,38 @@ def test_infinite_scores_are_answered_first_and_last() -> None:
 def test_wrong_input_is_refused(call, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         call()
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=MANY, risk=st.sampled_from([0.05, 0.3, 0.6]), level=st.sampled_from([0.5, 0.95]))
+def test_coverage_at_bounded_risk_holds_scipys_bound_against_the_risk(rows, risk: float, level: float) -> None:
+    score, wrong = columns(rows)
+    safe = [0.0]
+    for cut in np.unique(score):
+        answered = wrong[score <= cut]
+        bound = binomtest(int(answered.sum()), len(answered), alternative="less").proportion_ci(level, "exact").high
+        safe += [float(np.mean(score <= cut))] * bool(bound <= risk)
+    assert coverage_at_bounded_risk(score, wrong, risk, level) == pytest.approx(max(safe))
+
+
+@pytest.mark.parametrize(("right", "coverage"), [(2994, 0.0), (2995, 1.0)])
+def test_a_risk_of_a_thousandth_takes_2995_right_answers(right: int, coverage: float) -> None:
+    assert coverage_at_bounded_risk(np.arange(right), np.zeros(right, bool), 0.001) == coverage
+
+
+def test_shuffling_ties_changes_no_figure() -> None:
+    rng = host_generator(0, "ties")
+    score, wrong = rng.integers(0, 5, 300).astype(float), rng.random(300) < 0.2
+    for seed in range(5):
+        order = host_generator(seed, "shuffle").permutation(300)
+        for figure in (aurc, excess_aurc):
+            assert figure(score[order], wrong[order]) == pytest.approx(figure(score, wrong), rel=1e-12)
+        assert coverage_at_bounded_risk(score[order], wrong[order], 0.3) == coverage_at_bounded_risk(score, wrong, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("risk", "level", "message"), [(0.0, 0.95, "risk: 0.0"), (1.0, 0.95, "risk"), (0.1, 1, "level")]
+)
+def test_a_bound_needs_a_risk_and_a_level(risk: float, level: float, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        coverage_at_bounded_risk(np.zeros(2), np.zeros(2, bool), risk, level)

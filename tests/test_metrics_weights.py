@@ -64,6 +64,16 @@ METRICS: dict[str, Metric] = {
     "max_calibration_error": lambda data, weights: metrics.max_calibration_error(
         data.score, data.flag, 5, weights=weights
     ),
+    "ece by mass": lambda data, weights: metrics.ece(data.score, data.flag, 3, "mass", weights=weights),
+    "debiased_ece": lambda data, weights: metrics.debiased_ece(data.score, data.flag, 5, weights=weights),
+    "debiased_squared_calibration_error": lambda data, weights: metrics.debiased_squared_calibration_error(
+        data.score, data.flag, 5, weights=weights
+    ),
+    "class_wise_ece": lambda data, weights: metrics.class_wise_ece(data.probabilities, data.labels, 5, weights=weights),
+    "brier_parts": lambda data, weights: metrics.brier_parts(data.probabilities, data.labels, 5, weights=weights),
+    "coverage_at_bounded_risk": lambda data, weights: metrics.coverage_at_bounded_risk(
+        data.score, data.flag, 0.6, 0.7, weights=weights
+    ),
     "reliability by width": lambda data, weights: metrics.reliability(data.score, data.flag, 5, weights=weights),
     "reliability by mass": lambda data, weights: metrics.reliability(data.score, data.flag, 3, "mass", weights=weights),
     "nll": lambda data, weights: metrics.nll(np.log(data.probabilities), data.labels, weights=weights),

@@ -18,7 +18,7 @@ from hardy.devices import choose_device, describe
 from hardy.door import Admitted, admit_on
 from hardy.errors import RunError, UsageError
 from hardy.metrics import bootstrap, wilson
-from hardy.models import parameter_count
+from hardy.models import member_count, parameter_count
 from hardy.planning import make_plan, plan_from_json, plan_to_json, planned_cells
 from hardy.properties import (
     MEASURES,
@@ -128,7 +128,7 @@ def evaluate(
     dataset = cache(lambda name: load_dataset(name, data_dir=data_dir))
     test = dataset(f"{data}/test")
     admitted = admit_on(classifier, test, on, allow_random=allow_random)
-    plan = make_plan(test, dataset, data_dir, admitted.classes, budget, limit, adversarial)
+    plan = make_plan(test, dataset, data_dir, admitted.classes, budget, limit, adversarial, member_count(classifier))
     hashes = {name: dataset(name).sha256 for name in plan.sizes}
     settings = {"seed": seed, "weights_sha256": subject.weights_sha256, "plan": plan_to_json(plan), "data": hashes}
     names = _agree(run, settings, names)

@@ -21,6 +21,7 @@ def make_plan(
     budget: Budget,
     limit: int | None,
     adversarial: Sequence[Path],
+    members: int = 0,
 ) -> Plan:
     """What there is to measure on: the test split, what is held out, and the other datasets that are at hand.
 
@@ -39,7 +40,7 @@ def make_plan(
     held_out = _held_out(test.name, dataset)
     saved = tuple(str(path) for path in adversarial)
     sizes = {name: len(dataset(name)) for name in (test.name, *([held_out] if held_out else []), *shaped, *saved)}
-    return Plan(test.name, held_out, tuple(shaped), missing, sizes, classes, budget, limit, saved)
+    return Plan(test.name, held_out, tuple(shaped), missing, sizes, classes, budget, limit, saved, members)
 
 
 def _held_out(test: str, dataset: Callable[[str], Dataset]) -> str | None:

@@ -34,6 +34,18 @@ def _scores() -> dict[str, str]:
     return {name: (score.__doc__ or "").split("\n")[0].removeprefix("(N,): ") for name, score in SCORES.items()}
 
 
+def _calibrators() -> dict[str, str]:
+    from hardy.calibration import CALIBRATORS
+
+    return {name: kind.description for name, kind in CALIBRATORS.items()}
+
+
+def _prediction_sets() -> dict[str, str]:
+    from hardy.conformal import CONFORMAL
+
+    return {name: kind.description for name, kind in CONFORMAL.items()}
+
+
 def _models() -> dict[str, str]:
     from hardy.models import MODELS, build_model, parameter_count
 
@@ -60,6 +72,8 @@ KINDS = {
     "properties": _properties,
     "attacks": _attacks,
     "scores": _scores,
+    "calibrators": _calibrators,
+    "prediction-sets": _prediction_sets,
     "datasets": _datasets,
 }
 

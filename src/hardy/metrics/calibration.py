@@ -2,30 +2,21 @@
 
 All work on the confidence in the predicted class, and compare, bin by bin, mean confidence with accuracy. Bins of equal
 width are (i/B, (i+1)/B], compared in float64; a confidence of 0 belongs to the first. An error of this kind is biased
-upwards, as chance alone makes the two differ: :func:`ece_noise_floor` says by how much.
+upwards, as chance alone makes the two differ: :func:`~hardy.metrics.ece_noise_floor` says by how much.
+The ``prepared_…`` functions sort once and return the figure as a function of weights.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import erf
 
-from hardy.errors import UsageError
-from hardy.metrics._arrays import (
-    Flags,
-    Floats,
-    checked_confidence,
-    checked_flags,
-    checked_labels,
-    checked_probabilities,
-    checked_weights,
-    group_sums,
-)
-
-# Bernoulli draws held at once by the noise floor: 8 MiB of float64.
-_BLOCK = 1 << 20
+from hardy.metrics._arrays import Figure, Flags, Floats, checked_labels, checked_probabilities
+from hardy.metrics._bins import Binning, prepared_bins, prepared_class_bins
 
 
 class Reliability(NamedTuple):
@@ -42,22 +33,6 @@ class Reliability(NamedTuple):
     confidence: Floats
     accuracy: Floats
     edges: Floats
-
-
-class NoiseFloor(NamedTuple):
-    """The ECE that a perfectly calibrated model shows by chance.
-
-    Attributes:
-        mean: its mean.
-        low: its 5 % quantile.
-        high: its 95 % quantile; an ECE below this one tells nothing.
-        values: float64 (resamples,), the draws.
-    """
-
-    mean: float
-    low: float
-    high: float
-    values: Floats
 
 
 def confidence_and_correct(probabilities: NDArray, labels: NDArray) -> tuple[Floats, Flags]:
@@ -83,7 +58,7 @@ def reliability(
     confidence: NDArray,
     correct: NDArray,
     bins: int = 15,
-    binning: Literal["width", "mass"] = "width",
+    binning: Binning = "width",
     *,
     weights: Floats | None = None,
 ) -> Reliability:
@@ -100,9 +75,7 @@ def reliability(
     Raises:
         UsageError: no examples or no weight, confidences outside [0, 1], no bins.
     """
-    confidence, correct, weights = _checked(confidence, correct, weights)
-    edges = _equal_width(bins) if binning == "width" else _equal_mass(confidence, weights, bins)
-    counts, confidences, hits = _bin_sums(confidence, correct, weights, edges)
+    counts, confidences, hits, edges = prepared_bins(confidence, correct, bins, binning)(weights)
     empty = counts == 0
     filled = np.where(empty, 1.0, counts)
     return Reliability(
@@ -110,108 +83,168 @@ def reliability(
     )
 
 
-def ece(confidence: NDArray, correct: NDArray, bins: int = 15, *, weights: Floats | None = None) -> float:
+def ece(
+    confidence: NDArray,
+    correct: NDArray,
+    bins: int = 15,
+    binning: Binning = "width",
+    *,
+    weights: Floats | None = None,
+) -> float:
     """Expected calibration error in [0, 1]: the mean over examples of their bin's |accuracy - confidence|.
 
+    Arguments and errors as in :func:`reliability`.
+
+    Naeini et al., AAAI 2015; Guo et al., ICML 2017; with bins of equal mass Nguyen and O'Connor, EMNLP 2015.
+    """
+    return prepared_ece(confidence, correct, bins, binning)(weights)
+
+
+def rms_calibration_error(
+    confidence: NDArray,
+    correct: NDArray,
+    bins: int = 15,
+    binning: Binning = "width",
+    *,
+    weights: Floats | None = None,
+) -> float:
+    """As :func:`ece`, but the root of the mean square (Hendrycks et al., ICLR 2019)."""
+    return prepared_rms_calibration_error(confidence, correct, bins, binning)(weights)
+
+
+def max_calibration_error(
+    confidence: NDArray,
+    correct: NDArray,
+    bins: int = 15,
+    binning: Binning = "width",
+    *,
+    weights: Floats | None = None,
+) -> float:
+    """As :func:`ece`, but the largest gap of all bins that hold an example (Naeini et al., AAAI 2015)."""
+    return prepared_max_calibration_error(confidence, correct, bins, binning)(weights)
+
+
+def debiased_ece(
+    confidence: NDArray,
+    correct: NDArray,
+    bins: int = 15,
+    binning: Binning = "width",
+    *,
+    weights: Floats | None = None,
+) -> float:
+    """:func:`ece` less what chance adds to it, in closed form; below 0 where the gaps are smaller than chance makes.
+
+    What chance adds to a bin's gap g is the mean of |g + noise| less g, with normal noise of the variance that the
+    bin's accuracy a has, a(1-a)/n. Kumar, Liang and Ma (NeurIPS 2019, arXiv:1909.10155) find that mean by drawing.
+    """
+    return prepared_debiased_ece(confidence, correct, bins, binning)(weights)
+
+
+def debiased_squared_calibration_error(
+    confidence: NDArray,
+    correct: NDArray,
+    bins: int = 15,
+    binning: Binning = "width",
+    *,
+    weights: Floats | None = None,
+) -> float:
+    """The mean over examples of their bin's squared gap, less a(1-a)/(n-1): unbiased, so below 0 at times.
+
+    It is the reliability of the Brier score's decomposition without its bias (Bröcker, Climate Dynamics 2012; Ferro and
+    Fricker, QJRMS 2012; Kumar, Liang and Ma, NeurIPS 2019). A bin of one example, which has no variance, counts as 0.
+    """
+    return prepared_debiased_squared_calibration_error(confidence, correct, bins, binning)(weights)
+
+
+def class_wise_ece(probabilities: NDArray, labels: NDArray, bins: int = 15, *, weights: Floats | None = None) -> float:
+    """The mean over classes of the ECE of that class's probability against whether it is the label.
+
     Args:
-        confidence: (N,) in [0, 1].
-        correct: bool (N,).
+        probabilities: (N, K), rows with sum 1.
+        labels: integers (N,), from 0 to K-1.
         bins: how many, of equal width.
         weights: float64 (N,), how often each example counts.
 
     Raises:
-        UsageError: no examples or no weight, confidences outside [0, 1], no bins.
+        UsageError: no examples or no weight, rows that are no distributions, labels outside the classes, no bins.
 
-    Naeini et al., AAAI 2015; Guo et al., ICML 2017.
+    Kull et al., NeurIPS 2019, arXiv:1910.12656; static calibration error in Nixon et al. 2019, arXiv:1904.01685.
     """
-    counts, gaps = _gaps(confidence, correct, bins, weights)
-    return float(counts @ gaps / counts.sum())
+    return prepared_class_wise_ece(probabilities, labels, bins)(weights)
 
 
-def rms_calibration_error(
-    confidence: NDArray, correct: NDArray, bins: int = 15, *, weights: Floats | None = None
-) -> float:
-    """As :func:`ece`, but the root of the mean square (Hendrycks et al., ICLR 2019)."""
-    counts, gaps = _gaps(confidence, correct, bins, weights)
-    return float(np.sqrt(counts @ gaps**2 / counts.sum()))
+def prepared_ece(confidence: NDArray, correct: NDArray, bins: int = 15, binning: Binning = "width") -> Figure:
+    """:func:`ece` as a function of weights, float64 (N,)."""
+    return _of_bins(lambda counts, gaps, _: counts @ gaps / counts.sum(), confidence, correct, bins, binning)
 
 
-def max_calibration_error(
-    confidence: NDArray, correct: NDArray, bins: int = 15, *, weights: Floats | None = None
-) -> float:
-    """As :func:`ece`, but the largest gap of all bins that hold an example (Naeini et al., AAAI 2015)."""
-    _, gaps = _gaps(confidence, correct, bins, weights)
-    return float(gaps.max())
-
-
-def ece_noise_floor(
-    confidence: NDArray, bins: int = 15, resamples: int = 1000, *, rng: np.random.Generator
-) -> NoiseFloor:
-    """The ECE of a perfectly calibrated model with these confidences: each example is right with its own confidence.
-
-    Args:
-        confidence: (N,) in [0, 1]; their order does not matter.
-        bins: how many, of equal width.
-        resamples: how often the outcomes are drawn.
-        rng: where the draws come from.
-
-    Raises:
-        UsageError: no examples, confidences outside [0, 1], no bins, no resamples.
-
-    Consistency resampling: Bröcker and Smith, Weather and Forecasting 2007; Vaicenavicius et al., AISTATS 2019.
-    """
-    confidence = np.sort(checked_confidence(confidence))
-    n = len(checked_weights(None, len(confidence)))
-    if resamples < 1:
-        raise UsageError(f"resamples: {resamples}; at least 1")
-    _, first = np.unique(_place(confidence, _equal_width(bins)), return_index=True)
-    expected = np.add.reduceat(confidence, first)
-    rows = max(1, _BLOCK // n)
-    values = np.empty(resamples)
-    for start in range(0, resamples, rows):
-        block = values[start : start + rows]
-        hits = rng.random((len(block), n)) < confidence
-        block[:] = np.abs(np.add.reduceat(hits, first, axis=1, dtype=np.int32) - expected).sum(axis=1) / n
-    low, high = np.quantile(values, [0.05, 0.95])
-    return NoiseFloor(float(values.mean()), float(low), float(high), values)
-
-
-def _checked(confidence: NDArray, correct: NDArray, weights: NDArray | None) -> tuple[Floats, Flags, Floats]:
-    confidence = checked_confidence(confidence)
-    return confidence, checked_flags(correct, len(confidence), "correct"), checked_weights(weights, len(confidence))
-
-
-def _gaps(confidence: NDArray, correct: NDArray, bins: int, weights: Floats | None) -> tuple[Floats, Floats]:
-    confidence, correct, weights = _checked(confidence, correct, weights)
-    counts, confidences, hits = _bin_sums(confidence, correct, weights, _equal_width(bins))
-    filled = counts > 0
-    return counts[filled], np.abs(hits - confidences)[filled] / counts[filled]
-
-
-def _bin_sums(confidence: Floats, correct: Flags, weights: Floats, edges: Floats) -> tuple[Floats, Floats, Floats]:
-    place, bins = _place(confidence, edges), len(edges) - 1
-    return (
-        group_sums(place, weights, bins),
-        group_sums(place, weights * confidence, bins),
-        group_sums(place, weights * correct, bins),
+def prepared_rms_calibration_error(
+    confidence: NDArray, correct: NDArray, bins: int = 15, binning: Binning = "width"
+) -> Figure:
+    """:func:`rms_calibration_error` as a function of weights, float64 (N,)."""
+    return _of_bins(
+        lambda counts, gaps, _: np.sqrt(counts @ gaps**2 / counts.sum()), confidence, correct, bins, binning
     )
 
 
-def _place(confidence: Floats, edges: Floats) -> NDArray[np.int64]:
-    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)
+def prepared_max_calibration_error(
+    confidence: NDArray, correct: NDArray, bins: int = 15, binning: Binning = "width"
+) -> Figure:
+    """:func:`max_calibration_error` as a function of weights, float64 (N,)."""
+    return _of_bins(lambda _, gaps, __: gaps.max(), confidence, correct, bins, binning)
 
 
-def _equal_width(bins: int) -> Floats:
-    if bins < 1:
-        raise UsageError(f"bins: {bins}; at least 1")
-    # i/B rounded once; linspace multiplies a rounded step, so that its edge for 3/10 is not 0.3.
-    return np.arange(bins + 1) / bins
+def prepared_debiased_ece(confidence: NDArray, correct: NDArray, bins: int = 15, binning: Binning = "width") -> Figure:
+    """:func:`debiased_ece` as a function of weights, float64 (N,)."""
+
+    def figure(counts: Floats, gaps: Floats, accuracy: Floats) -> float:
+        deviation = np.sqrt(accuracy * (1.0 - accuracy) / counts)
+        ratio = np.divide(gaps, deviation, out=np.full_like(gaps, np.inf), where=deviation > 0)
+        # The mean of a folded normal.
+        folded = deviation * np.sqrt(2.0 / np.pi) * np.exp(-(ratio**2) / 2.0) + gaps * erf(ratio / np.sqrt(2.0))
+        return counts @ (2.0 * gaps - folded) / counts.sum()
+
+    return _of_bins(figure, confidence, correct, bins, binning)
 
 
-def _equal_mass(confidence: Floats, weights: Floats, bins: int) -> Floats:
-    shares = _equal_width(bins)
-    order = np.argsort(confidence)
-    cumulative = np.cumsum(weights[order])
-    # Compared as B·mass with i·total, which is exact for counts.
-    last = np.searchsorted(bins * cumulative, np.arange(1, bins) * cumulative[-1], side="left")
-    return np.concatenate([shares[:1], confidence[order[last]], shares[-1:]])
+def prepared_debiased_squared_calibration_error(
+    confidence: NDArray, correct: NDArray, bins: int = 15, binning: Binning = "width"
+) -> Figure:
+    """:func:`debiased_squared_calibration_error` as a function of weights, float64 (N,)."""
+
+    def figure(counts: Floats, gaps: Floats, accuracy: Floats) -> float:
+        several = counts > 1
+        n, gaps, accuracy = counts[several], gaps[several], accuracy[several]
+        return n @ (gaps**2 - accuracy * (1.0 - accuracy) / (n - 1.0)) / counts.sum()
+
+    return _of_bins(figure, confidence, correct, bins, binning)
+
+
+def prepared_class_wise_ece(probabilities: NDArray, labels: NDArray, bins: int = 15) -> Figure:
+    """:func:`class_wise_ece` as a function of weights, float64 (N,)."""
+    sums = prepared_class_bins(probabilities, labels, bins)
+
+    def figure(weights: Floats | None) -> float:
+        counts, confidences, hits = sums(weights)
+        return float(np.abs(hits - confidences).sum() / counts.sum())
+
+    return figure
+
+
+def _of_bins(
+    figure: Callable[[Floats, Floats, Floats], float],
+    confidence: NDArray,
+    correct: NDArray,
+    bins: int,
+    binning: Binning,
+) -> Figure:
+    """From weights to a figure of the bins that hold an example: their weight, gap and accuracy."""
+    prepared = prepared_bins(confidence, correct, bins, binning)
+
+    def of_weights(weights: Floats | None) -> float:
+        counts, confidences, hits, _ = prepared(weights)
+        filled = counts > 0
+        counts, confidences, hits = counts[filled], confidences[filled], hits[filled]
+        return float(figure(counts, np.abs(hits - confidences) / counts, hits / counts))
+
+    return of_weights

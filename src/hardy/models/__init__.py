@@ -14,7 +14,17 @@ from hardy.models.compact import Compact, Strided
 from hardy.models.ensemble import Ensemble
 from hardy.models.study import ACTIVATIONS, SIMPLE_NETS, SimpleNet, StudyCNN
 
-__all__ = ["MODELS", "Compact", "Ensemble", "SimpleNet", "Strided", "StudyCNN", "build_model", "parameter_count"]
+__all__ = [
+    "MODELS",
+    "Compact",
+    "Ensemble",
+    "SimpleNet",
+    "Strided",
+    "StudyCNN",
+    "build_model",
+    "member_count",
+    "parameter_count",
+]
 
 
 def _simple_net(name: str, activation: str = "gelu", classes: int = 10) -> nn.Module:
@@ -57,3 +67,8 @@ def build_model(name: str, **arguments: Any) -> nn.Module:
 def parameter_count(model: nn.Module) -> int:
     """How many numbers are trained."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def member_count(model: nn.Module) -> int:
+    """How many members an ensemble has; 0 where the model is none."""
+    return len(model.members) if isinstance(model, Ensemble) else 0

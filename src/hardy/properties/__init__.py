@@ -6,6 +6,7 @@ from hardy.errors import unknown
 from hardy.properties.accuracy import ACCURACY
 from hardy.properties.adversarial import ADVERSARIAL
 from hardy.properties.calibration import CALIBRATION
+from hardy.properties.conformal import CONFORMAL_SETS
 from hardy.properties.error_detection import ERROR_DETECTION
 from hardy.properties.framework import Cell, Evidence, Measure, Plan, Planned, Property, Shard, Skipped, Statistic
 from hardy.properties.out_of_distribution import OUT_OF_DISTRIBUTION
@@ -26,7 +27,8 @@ __all__ = [
 ]
 
 PROPERTIES: dict[str, Property] = {
-    prop.name: prop for prop in (ACCURACY, CALIBRATION, ERROR_DETECTION, OUT_OF_DISTRIBUTION, ADVERSARIAL)
+    prop.name: prop
+    for prop in (ACCURACY, CALIBRATION, CONFORMAL_SETS, ERROR_DETECTION, OUT_OF_DISTRIBUTION, ADVERSARIAL)
 }
 MEASURES: dict[str, Measure] = {
     name: measure for prop in PROPERTIES.values() for name, measure in prop.measures.items()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hardy.attacks import get_attacks, run_attacks
+from hardy.attacks import Attack, Outcome, get_attacks, run_attacks
 from hardy.properties.framework import Cell, Columns, Plan, Shard
+from hardy.properties.predictions import measure_predictions
 from hardy.threats import ThreatModel
 
 PICTURES = 8
 
 
-def attack_cell(plan: Plan, attack: str, norm: str, eps: tuple[float, ...], examples: int | None) -> Cell:
+def attack_cell(
+    plan: Plan, attack: str, norm: str, eps: tuple[float, ...], examples: int | None, measure: str = "attack"
+) -> Cell:
     """One attack or suite at several radii: what has fallen at a smaller one has fallen at a larger one."""
     return Cell.of(
-        "attack",
+        measure,
         plan.dataset,
         plan.examples(plan.dataset, examples),
         attack=attack,
@@ -38,17 +43,7 @@ def measure_attack(classifier: nn.Module, shard: Shard, cell: Cell, *, seed: int
     name or ""; ``clean_prediction`` and ``adversarial_prediction``, int64 (N,); and for the first few of a shard the
     attacked ``image``, float32 (N, CHW), else NaN.
     """
-    setting = cell.settings
-    attacks = get_attacks(str(setting["attack"]), str(setting["norm"]))
-    outcome = run_attacks(
-        classifier,
-        shard.images,
-        shard.labels,
-        attacks,
-        [ThreatModel(setting["norm"], eps) for eps in radii(cell)],  # type: ignore[arg-type]
-        rng=shard.rng(seed, "attack"),
-        batch_size=batch_size,
-    )
+    attacks, outcome = _attacked(classifier, shard, cell, seed, batch_size)
     images = torch.full_like(shard.images, torch.nan).flatten(1)
     images[:PICTURES] = outcome.images[:PICTURES].flatten(1)
     # Which none found is -1, the last name.
@@ -60,6 +55,32 @@ def measure_attack(classifier: nn.Module, shard: Shard, cell: Cell, *, seed: int
         "adversarial_prediction": outcome.prediction.cpu().numpy(),
         "image": images.cpu().numpy(),
     }
+
+
+def measure_attacked_predictions(
+    classifier: nn.Module, shard: Shard, cell: Cell, *, seed: int, batch_size: int
+) -> Columns:
+    """``logits``, float32 (N, K), on what the attacks made of the images; where they found nothing, on the image."""
+    _, outcome = _attacked(classifier, shard, cell, seed, batch_size)
+    attacked = shard._replace(images=outcome.images)
+    return measure_predictions(classifier, attacked, cell, seed=seed, batch_size=batch_size)
+
+
+def _attacked(
+    classifier: nn.Module, shard: Shard, cell: Cell, seed: int, batch_size: int
+) -> tuple[Sequence[Attack], Outcome]:
+    setting = cell.settings
+    attacks = get_attacks(str(setting["attack"]), str(setting["norm"]))
+    outcome = run_attacks(
+        classifier,
+        shard.images,
+        shard.labels,
+        attacks,
+        [ThreatModel(setting["norm"], eps) for eps in radii(cell)],  # type: ignore[arg-type]
+        rng=shard.rng(seed, "attack"),
+        batch_size=batch_size,
+    )
+    return attacks, outcome
 
 
 def share(stands: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:

@@ -1,133 +1,254 @@
-"""Calibration: whether a confidence of 90 % is right nine times in ten."""
+"""Calibration: whether a confidence of 90 % is right nine times in ten, before and after calibrating."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hardy.charts import Chart, LineChart, Series
+from hardy.calibration import Calibrator
+from hardy.charts import Chart
 from hardy.metrics import (
-    brier,
+    Figure,
+    NoiseFloor,
+    calibration_p_value,
+    clopper_pearson,
+    confidence_and_correct,
     ece,
     ece_noise_floor,
-    max_calibration_error,
-    nll,
-    reliability,
-    rms_calibration_error,
-    wilson,
+    prepared_brier_parts,
+    prepared_class_wise_ece,
+    prepared_debiased_ece,
+    prepared_debiased_squared_calibration_error,
+    prepared_ece,
+    prepared_max_calibration_error,
+    prepared_rms_calibration_error,
+    weighted_mean,
 )
-from hardy.properties.framework import Evidence, Plan, Planned, Property, Statistic
-from hardy.properties.predictions import MEASURES, predictions_of, test_cell
+from hardy.properties.attacking import attack_cell, measure_attacked_predictions
+from hardy.properties.framework import Budget, Cell, Evidence, Plan, Planned, Property, Scalar, Skipped, Statistic
+from hardy.properties.held_out import (
+    MEMBERS_FIRST,
+    fitted_calibrators,
+    held_out_cells,
+    members_first,
+    nothing_held_out,
+)
+from hardy.properties.predictions import MEASURES, Predictions, members_cell, predictions_of, test_cell
+from hardy.properties.reliability_charts import before_and_after
 from hardy.randomness import host_generator
 
 BINS = 15
+ATTACKED_EXAMPLES: dict[Budget, int] = {"quick": 100, "standard": 500, "full": 1000}
+# Small enough that many images stand: what is asked is whether confidence falls with accuracy.
+ATTACK, NORM, EPS = "pgd", "linf", 0.1
+BINNED = {
+    "rms_calibration_error": prepared_rms_calibration_error,
+    "max_calibration_error": prepared_max_calibration_error,
+    "debiased_ece": prepared_debiased_ece,
+    "debiased_squared_calibration_error": prepared_debiased_squared_calibration_error,
+}
+
+
+class Answers(NamedTuple):
+    """What a classifier says of some images, calibrated in some way.
+
+    Attributes:
+        setting: which way; empty before calibrating.
+        probabilities: float64 (N, K).
+        log_probabilities: float64 (N, K).
+        confidence: float64 (N,).
+        correct: bool (N,).
+    """
+
+    setting: Mapping[str, Scalar]
+    probabilities: NDArray[np.float64]
+    log_probabilities: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    correct: NDArray[np.bool_]
+
+
+def attacked_cell(plan: Plan) -> Cell:
+    """The predictions on attacked images."""
+    return attack_cell(plan, ATTACK, NORM, (EPS,), ATTACKED_EXAMPLES[plan.budget], "predict_attacked")
 
 
 def plan_calibration(plan: Plan) -> Planned:
-    return Planned([test_cell(plan)])
+    skipped = nothing_held_out("calibration", "calibrators", plan)
+    cells = [test_cell(plan), attacked_cell(plan), *held_out_cells(plan)]
+    if plan.members and plan.held_out is not None:
+        cells.append(members_cell(plan, plan.dataset))
+    elif not plan.members:
+        skipped.append(Skipped("calibration", "calibrating members before averaging: the classifier is no ensemble"))
+    return Planned(cells, skipped)
+
+
+def _before(answers: Predictions) -> Answers:
+    return Answers(
+        {}, np.exp(answers.log_probabilities), answers.log_probabilities, answers.confidence, answers.correct
+    )
+
+
+def _after(setting: Mapping[str, Scalar], probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Answers:
+    confidence, correct = confidence_and_correct(probabilities, labels)
+    with np.errstate(divide="ignore"):
+        return Answers(setting, probabilities, np.log(probabilities), confidence, correct)
+
+
+def _ways(answers: Predictions, calibrators: Mapping[str, Calibrator]) -> Iterator[Answers]:
+    """Before calibrating, then after each calibrator."""
+    yield _before(answers)
+    for name, calibrator in calibrators.items():
+        yield _after({"calibrator": name}, calibrator.probabilities(answers.logits), answers.labels)
 
 
 def statistics(evidence: Evidence) -> list[Statistic]:
-    cell = test_cell(evidence.plan)
-    answers = predictions_of(evidence, cell)
-    confidence, probabilities = answers.confidence, np.exp(answers.log_probabilities)
-    make = partial(Statistic, dataset=cell.dataset, examples=((cell.dataset, answers.indices),))
-    floor = ece_noise_floor(confidence, BINS, rng=host_generator(evidence.seed, "noise floor"))
-    binned = {
-        "ece": ece,
-        "rms_calibration_error": rms_calibration_error,
-        "max_calibration_error": max_calibration_error,
-    }
-    return [
-        *[
-            make(
-                metric=name,
-                setting={"bins": BINS},
-                compute=lambda weights, figure=figure: figure(confidence, answers.correct, BINS, weights=weights),
-                higher_is_better=False,
-                headline=name == "ece",
-            )
-            for name, figure in binned.items()
-        ],
-        make(
-            metric="nll",
-            compute=lambda weights: nll(answers.log_probabilities, answers.labels, weights=weights),
-            higher_is_better=False,
-        ),
-        make(
-            metric="brier",
-            compute=lambda weights: brier(probabilities, answers.labels, weights=weights),
-            higher_is_better=False,
-        ),
+    cell, attacked = test_cell(evidence.plan), attacked_cell(evidence.plan)
+    answers, under_attack = predictions_of(evidence, cell), predictions_of(evidence, attacked)
+    calibrators = fitted_calibrators(evidence)
+    ways = list(_ways(answers, calibrators))
+    averaged = members_first(evidence, "temperature")
+    if averaged is not None:
+        ways.append(_after({"calibrator": "temperature", "order": MEMBERS_FIRST}, averaged, answers.labels))
+    found = [it for way in ways for it in _clean_figures(evidence, cell, answers, way)]
+    attack = {"attack": ATTACK, "norm": NORM, "eps": EPS}
+    for way in _ways(under_attack, calibrators):
+        made = partial(_made, attacked, under_attack, {**attack, **way.setting})
+        found.append(made("ece", prepared_ece(way.confidence, way.correct, BINS), bins=BINS))
+        found += _proper_scores(made, way, under_attack.labels)
+    return found
+
+
+def _made(
+    cell: Cell,
+    answers: Predictions,
+    setting: Mapping[str, Scalar],
+    metric: str,
+    compute: Figure,
+    *,
+    higher_is_better: bool | None = False,
+    headline: bool = False,
+    interval: tuple[float, float] | None = None,
+    successes: NDArray[np.bool_] | None = None,
+    **more: Scalar,
+) -> Statistic:
+    return Statistic(
+        metric=metric,
+        dataset=cell.dataset,
+        compute=compute,
+        examples=((cell.dataset, answers.indices),),
+        higher_is_better=higher_is_better,
+        setting={**more, **setting},
+        successes=successes,
+        interval=interval,
+        headline=headline,
+    )
+
+
+def _clean_figures(evidence: Evidence, cell: Cell, answers: Predictions, way: Answers) -> list[Statistic]:
+    made = partial(_made, cell, answers, way.setting)
+    confidence, correct = way.confidence, way.correct
+    floor = _floor(evidence, confidence)
+    worse = int((floor.values >= ece(confidence, correct, BINS) - 1e-12).sum())
+    shown = way.setting in ({}, {"calibrator": "temperature"})
+    parts = prepared_brier_parts(way.probabilities, answers.labels, BINS)
+    found = [
+        made("ece", prepared_ece(confidence, correct, BINS), bins=BINS, headline=shown),
+        made("ece", prepared_ece(confidence, correct, BINS, "mass"), bins=BINS, binning="mass"),
+        *[made(name, prepare(confidence, correct, BINS), bins=BINS) for name, prepare in BINNED.items()],
+        made("class_wise_ece", prepared_class_wise_ece(way.probabilities, answers.labels, BINS), bins=BINS),
+        *_proper_scores(made, way, answers.labels),
+        made("brier_reliability", lambda weights: parts(weights).reliability, bins=BINS),
+        made("brier_resolution", lambda weights: parts(weights).resolution, bins=BINS, higher_is_better=True),
         # The interval of the floor is the spread of a calibrated model's ECE, not a resampling of examples.
-        make(
-            metric="ece_noise_floor",
-            setting={"bins": BINS},
-            compute=lambda _: floor.mean,
+        made(
+            "ece_noise_floor",
+            lambda _: floor.mean,
+            bins=BINS,
             interval=(floor.low, floor.high),
             higher_is_better=None,
         ),
+        # And that of the p-value comes from how many draws it is counted in.
+        made(
+            "calibration_p_value",
+            lambda _: calibration_p_value(ece(confidence, correct, BINS), floor),
+            bins=BINS,
+            interval=clopper_pearson(worse, len(floor.values)),
+            higher_is_better=None,
+        ),
     ]
+    if way.setting:
+        found.append(
+            made(
+                "accuracy",
+                lambda weights: weighted_mean(correct, weights=weights),
+                higher_is_better=True,
+                successes=correct,
+            )
+        )
+    else:
+        found.append(
+            made("brier_uncertainty", lambda weights: parts(weights).uncertainty, bins=BINS, higher_is_better=None)
+        )
+    return found
+
+
+def _proper_scores(made: Callable[..., Statistic], way: Answers, labels: NDArray[np.int64]) -> list[Statistic]:
+    rows = np.arange(len(labels))
+    surprise = -way.log_probabilities[rows, labels]
+    truth = np.eye(way.probabilities.shape[1])[labels]
+    squares = ((way.probabilities - truth) ** 2).sum(axis=1)
+    return [
+        made("nll", lambda weights: weighted_mean(surprise, weights=weights)),
+        made("brier", lambda weights: weighted_mean(squares, weights=weights)),
+    ]
+
+
+def _floor(evidence: Evidence, confidence: NDArray[np.float64]) -> NoiseFloor:
+    return ece_noise_floor(confidence, BINS, rng=host_generator(evidence.seed, "noise floor"))
 
 
 def warnings(evidence: Evidence) -> list[str]:
     answers = predictions_of(evidence, test_cell(evidence.plan))
-    floor = ece_noise_floor(answers.confidence, BINS, rng=host_generator(evidence.seed, "noise floor"))
+    floor = _floor(evidence, answers.confidence)
     found = ece(answers.confidence, answers.correct, BINS)
-    if found > floor.high:
-        return []
-    warning = (
-        f"calibration: an ECE of {found:.2%} is within what a perfectly calibrated classifier shows on "
-        f"{len(answers.labels):,} images ({floor.low:.2%} to {floor.high:.2%}); it ranks nobody"
-    )
-    return [warning]
+    warned = []
+    if found <= floor.high:
+        warned.append(
+            f"calibration: an ECE of {found:.2%} is within what a perfectly calibrated classifier shows on "
+            f"{len(answers.labels):,} images ({floor.low:.2%} to {floor.high:.2%}); it ranks nobody"
+        )
+    calibrators = fitted_calibrators(evidence)
+    if evidence.plan.held_out is not None and not calibrators:
+        warned.append("calibration: the held-out images measured are all of one class; no calibrator was fitted")
+    elif calibrators and calibrators["temperature"].arrays["temperature"] == 1.0:
+        warned.append("calibration: no temperature helps on the held-out images; it was kept at 1")
+    return warned
 
 
 def draw(evidence: Evidence) -> list[Chart]:
-    answers = predictions_of(evidence, test_cell(evidence.plan))
-    bins = reliability(answers.confidence, answers.correct, BINS)
-    filled = bins.counts > 0
-    counts = bins.counts[filled].astype(int)
-    hits = np.round(bins.accuracy[filled] * counts).astype(int)
-    bands = np.array([wilson(int(right), int(n)) for right, n in zip(hits, counts, strict=True)])
-    diagonal = np.array([0.0, 1.0])
-    centres = (bins.edges[:-1] + bins.edges[1:]) / 2
-    return [
-        LineChart(
-            title="Reliability diagram",
-            caption=f"Accuracy of the answers in each of {BINS} bins of confidence, with its 95 % interval; "
-            "on the diagonal confidence is honest.",
-            x_label="confidence",
-            y_label="accuracy",
-            series=(
-                Series("perfect calibration", diagonal, diagonal, style="reference"),
-                Series(
-                    "accuracy", bins.confidence[filled], bins.accuracy[filled], bands[:, 0], bands[:, 1], style="points"
-                ),
-            ),
-            x_limits=(0.0, 1.0),
-            y_limits=(0.0, 1.0),
-        ),
-        LineChart(
-            title="How sure the answers are",
-            caption="Number of answers in each bin of confidence.",
-            x_label="confidence",
-            y_label="answers",
-            series=(Series("answers", centres[filled], bins.counts[filled], style="bars"),),
-            x_limits=(0.0, 1.0),
-            log_y=True,
-        ),
-    ]
+    charts = []
+    calibrators = {name: one for name, one in fitted_calibrators(evidence).items() if name == "temperature"}
+    for words, cell in (("", test_cell(evidence.plan)), (" under attack", attacked_cell(evidence.plan))):
+        shown = {
+            "with temperature" if way.setting else "as it is": (way.confidence, way.correct)
+            for way in _ways(predictions_of(evidence, cell), calibrators)
+        }
+        charts += before_and_after(shown, BINS, words)
+    return charts
 
 
 CALIBRATION = Property(
     name="calibration",
     title="Calibration",
-    description="Whether confidence can be taken at its word: of the answers that are 90 % sure, 90 % should be right.",
+    description="Whether confidence can be taken at its word: of the answers that are 90 % sure, 90 % should be right. "
+    "Before calibrating, and after each calibrator, fitted on held-out images.",
     plan=plan_calibration,
     statistics=statistics,
     draw=draw,
-    measures=MEASURES,
+    measures={"predict_attacked": measure_attacked_predictions, **MEASURES},
     warnings=warnings,
 )

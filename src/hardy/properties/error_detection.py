@@ -5,67 +5,143 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hardy.charts import Chart, Histogram, LineChart, Series
 from hardy.detection import SCORES
+from hardy.detection.learned_score import fit_learned_score, mistake_features
+from hardy.detection.member_scores import MEMBER_SCORES
 from hardy.metrics import (
+    prepared_aupr,
     prepared_aurc,
     prepared_auroc,
+    prepared_coverage_at_bounded_risk,
+    prepared_coverage_at_risk,
     prepared_excess_aurc,
+    prepared_fpr_at_tpr,
     prepared_risk_at_coverage,
     risk_coverage,
     roc_curve,
 )
-from hardy.properties.framework import Evidence, Plan, Planned, Property, Statistic
-from hardy.properties.predictions import MEASURES, predictions_of, test_cell
+from hardy.properties.framework import Evidence, Plan, Planned, Property, Skipped, Statistic
+from hardy.properties.held_out import held_out_cells, held_out_predictions, nothing_held_out
+from hardy.properties.predictions import (
+    MEASURES,
+    Predictions,
+    member_logits_of,
+    members_cell,
+    predictions_of,
+    test_cell,
+)
 
 SCORE = "max_softmax"
+LOGIT_SCORES = (SCORE, "margin", "entropy", "energy")
+LEARNED = "learned"
 COVERAGES = (0.99, 0.95, 0.9)
+RISK = 0.001
 POINTS = 400
+
+Scores = dict[str, NDArray[np.float64]]
 
 
 def plan_error_detection(plan: Plan) -> Planned:
-    return Planned([test_cell(plan)])
+    skipped = nothing_held_out("error_detection", "the learned score", plan)
+    cells = [test_cell(plan), *held_out_cells(plan)]
+    if plan.members:
+        cells.append(members_cell(plan, plan.dataset))
+    else:
+        skipped.append(Skipped("error_detection", "disagreement and mutual information: the classifier is no ensemble"))
+    return Planned(cells, skipped)
+
+
+def error_scores(evidence: Evidence) -> tuple[Predictions, Scores]:
+    """The predictions on the test split, and how suspicious each is by each score."""
+    plan = evidence.plan
+    answers = predictions_of(evidence, test_cell(plan))
+    members = member_logits_of(evidence, plan.dataset) if plan.members else None
+    # The logits of an ensemble are log probabilities, whose energy is always 0: it takes the mean of its members'.
+    size = answers.logits if members is None else members.mean(axis=0)
+    found = {name: SCORES[name](size if name == "energy" else answers.logits) for name in LOGIT_SCORES}
+    if members is not None:
+        found |= {name: score(members) for name, score in MEMBER_SCORES.items()}
+    held_out = held_out_predictions(evidence)
+    # With fewer than two mistakes, or right answers, there is nothing to learn.
+    if held_out is not None and plan.held_out is not None and 2 <= held_out.correct.sum() <= len(held_out.correct) - 2:
+        members_there = member_logits_of(evidence, plan.held_out) if plan.members else None
+        learned = fit_learned_score(mistake_features(held_out.logits, members_there), ~held_out.correct)
+        found[LEARNED] = learned(mistake_features(answers.logits, members))
+    return answers, found
 
 
 def statistics(evidence: Evidence) -> list[Statistic]:
-    cell = test_cell(evidence.plan)
-    answers = predictions_of(evidence, cell)
-    score, wrong = SCORES[SCORE](answers.logits), ~answers.correct
-    make = partial(Statistic, dataset=cell.dataset, examples=((cell.dataset, answers.indices),))
-    auroc = prepared_auroc(score[~wrong], score[wrong])
+    answers, scores = error_scores(evidence)
+    return [statistic for name in scores for statistic in _figures(evidence, answers, name, scores[name])]
+
+
+def _figures(evidence: Evidence, answers: Predictions, name: str, score: NDArray[np.float64]) -> list[Statistic]:
+    plan, wrong = evidence.plan, ~answers.correct
+    seen = {"fitted_on": plan.held_out} if name == LEARNED and plan.held_out is not None else {}
+    setting = {"score": name, **seen}
+    make = partial(Statistic, dataset=plan.dataset, examples=((plan.dataset, answers.indices),))
+    right_and_wrong = score[~wrong], score[wrong]
+    two_samples = {
+        "auroc": (prepared_auroc(*right_and_wrong), True),
+        "aupr": (prepared_aupr(*right_and_wrong), True),
+        "fpr_at_95_tpr": (prepared_fpr_at_tpr(*right_and_wrong), False),
+    }
     return [
-        make(
-            metric="auroc",
-            setting={"score": SCORE},
-            # The metric takes the right answers' weights first, then the wrong ones'.
-            compute=lambda weights: auroc(np.concatenate([weights[~wrong], weights[wrong]])),
-            higher_is_better=True,
-            headline=True,
-        ),
-        make(metric="aurc", setting={"score": SCORE}, compute=prepared_aurc(score, wrong), higher_is_better=False),
-        make(
-            metric="excess_aurc",
-            setting={"score": SCORE},
-            compute=prepared_excess_aurc(score, wrong),
-            higher_is_better=False,
-        ),
+        *[
+            make(
+                metric=metric,
+                setting=setting,
+                # The metric takes the right answers' weights first, then the wrong ones'.
+                compute=lambda weights, figure=figure: figure(np.concatenate([weights[~wrong], weights[wrong]])),
+                higher_is_better=higher,
+                headline=metric == "auroc" and name == SCORE,
+            )
+            for metric, (figure, higher) in two_samples.items()
+        ],
+        make(metric="aurc", setting=setting, compute=prepared_aurc(score, wrong), higher_is_better=False),
+        make(metric="excess_aurc", setting=setting, compute=prepared_excess_aurc(score, wrong), higher_is_better=False),
         *[
             make(
                 metric="risk_at_coverage",
-                setting={"score": SCORE, "coverage": coverage},
+                setting={**setting, "coverage": coverage},
                 compute=prepared_risk_at_coverage(score, wrong, coverage),
                 higher_is_better=False,
             )
             for coverage in COVERAGES
         ],
+        *[
+            make(
+                metric=metric,
+                setting={**setting, "risk": RISK},
+                compute=prepare(score, wrong, RISK),
+                higher_is_better=True,
+            )
+            for metric, prepare in (
+                ("coverage_at_risk", prepared_coverage_at_risk),
+                ("coverage_at_bounded_risk", prepared_coverage_at_bounded_risk),
+            )
+        ],
     ]
 
 
+def warnings(evidence: Evidence) -> list[str]:
+    if evidence.plan.held_out is None or LEARNED in error_scores(evidence)[1]:
+        return []
+    warning = (
+        f"error_detection: no score was learned; what was measured of {evidence.plan.held_out} has fewer than two "
+        "mistakes, two right answers or two classes"
+    )
+    return [warning]
+
+
 def draw(evidence: Evidence) -> list[Chart]:
-    answers = predictions_of(evidence, test_cell(evidence.plan))
-    score, wrong = SCORES[SCORE](answers.logits), ~answers.correct
-    curve, best = risk_coverage(score, wrong), risk_coverage(wrong.astype(float), wrong)
+    answers, scores = error_scores(evidence)
+    wrong = ~answers.correct
+    curves = {name: risk_coverage(score, wrong) for name, score in scores.items()}
+    best = risk_coverage(wrong.astype(float), wrong)
     charts: list[Chart] = [
         LineChart(
             title="Risk and coverage",
@@ -73,25 +149,28 @@ def draw(evidence: Evidence) -> list[Chart]:
             x_label="share of images answered",
             y_label="share of mistakes",
             series=(
-                Series(SCORE.replace("_", " "), *_thinned(curve.coverage, curve.risk)),
+                *(Series(_words(name), *_thinned(curve.coverage, curve.risk)) for name, curve in curves.items()),
                 Series("best possible", *_thinned(best.coverage, best.risk), style="reference"),
             ),
             x_limits=(0.0, 1.0),
         )
     ]
     if wrong.any() and not wrong.all():
-        roc = roc_curve(score[~wrong], score[wrong])
+        rocs = {name: roc_curve(score[~wrong], score[wrong]) for name, score in scores.items()}
         charts.append(
             LineChart(
                 title="ROC: mistakes against right answers",
                 caption="Share of mistakes caught over share of right answers refused, at every threshold.",
                 x_label="right answers refused",
                 y_label="mistakes caught",
-                series=(Series(SCORE.replace("_", " "), roc.false_positive_rate, roc.true_positive_rate),),
+                series=tuple(
+                    Series(_words(name), roc.false_positive_rate, roc.true_positive_rate) for name, roc in rocs.items()
+                ),
                 x_limits=(0.0, 1.0),
                 y_limits=(0.0, 1.0),
             )
         )
+        score = scores[SCORE]
         charts.append(
             score_histogram("Scores of right answers and of mistakes", SCORE, right=score[~wrong], wrong=score[wrong])
         )
@@ -105,10 +184,14 @@ def score_histogram(title: str, name: str, **scores: np.ndarray) -> Histogram:
     return Histogram(
         title=title,
         caption="Higher is more suspicious. The less the two overlap, the better the score tells them apart.",
-        x_label=f"suspicion ({name.replace('_', ' ')})",
+        x_label=f"suspicion ({_words(name)})",
         edges=edges,
         shares={key: np.histogram(values, edges)[0] / len(values) for key, values in scores.items()},
     )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,4 +207,5 @@ ERROR_DETECTION = Property(
     statistics=statistics,
     draw=draw,
     measures=MEASURES,
+    warnings=warnings,
 )

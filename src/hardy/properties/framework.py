@@ -105,6 +105,7 @@ class Plan:
         budget: how much may be spent.
         limit: at most so many examples a cell, or None.
         adversarial: saved sets of adversarial images to score.
+        members: how many members the classifier has if it is an ensemble, else 0.
     """
 
     dataset: str
@@ -116,6 +117,7 @@ class Plan:
     budget: Budget
     limit: int | None = None
     adversarial: tuple[str, ...] = ()
+    members: int = 0
 
     def examples(self, dataset: str, at_most: int | None = None) -> int:
         """How many examples of ``dataset`` a cell takes: all, unless the limit or ``at_most`` says fewer."""

@@ -9,9 +9,10 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from torch import nn
+from torch import Tensor, nn
 
 from hardy.errors import ContractError
+from hardy.models import Ensemble
 from hardy.properties.framework import Cell, Columns, Evidence, Plan, Shard
 
 
@@ -26,20 +27,45 @@ def measure_predictions(
     """``logits``, float32 (N, K).
 
     Raises:
-        ContractError: logits that are not finite; the door sees some images only.
+        ContractError: logits that are not finite.
     """
     with torch.no_grad():
         logits = torch.cat([classifier(batch).float() for batch in shard.images.split(batch_size)])
+    return {"logits": finite_logits(logits, shard, cell)}
+
+
+def measure_members(
+    classifier: nn.Module,
+    shard: Shard,
+    cell: Cell,
+    *,
+    seed: int,  # noqa: ARG001
+    batch_size: int,
+) -> Columns:
+    """``logits``, float32 (N, MK): what each member of an ensemble answers, one member after another.
+
+    Raises:
+        ContractError: no ensemble, or logits that are not finite.
+    """
+    if not isinstance(classifier, Ensemble):
+        raise ContractError(f"{type(classifier).__name__} has no members; the answers of members are an ensemble's")
+    with torch.no_grad():
+        members = torch.cat([classifier.member_logits(batch).float() for batch in shard.images.split(batch_size)], 1)
+    return {"logits": finite_logits(members.transpose(0, 1).flatten(1), shard, cell)}
+
+
+def finite_logits(logits: Tensor, shard: Shard, cell: Cell) -> NDArray[np.float32]:
+    """The logits on the host; :class:`ContractError` where they are not finite, which the door sees of some only."""
     broken = shard.indices[~logits.isfinite().all(1)]
     if len(broken):
         raise ContractError(
             f"the classifier returns NaN or infinity for {len(broken)} of {len(logits)} images of {cell.dataset}, the "
             f"first at index {int(broken[0])}; logits are finite"
         )
-    return {"logits": logits.cpu().numpy()}
+    return logits.cpu().numpy()
 
 
-MEASURES = {"predict": measure_predictions}
+MEASURES = {"predict": measure_predictions, "predict_members": measure_members}
 
 
 def test_cell(plan: Plan) -> Cell:
@@ -50,6 +76,11 @@ def test_cell(plan: Plan) -> Cell:
 def prediction_cell(plan: Plan, dataset: str) -> Cell:
     """The predictions on one dataset."""
     return Cell.of("predict", dataset, plan.examples(dataset))
+
+
+def members_cell(plan: Plan, dataset: str) -> Cell:
+    """The members' predictions on one dataset."""
+    return Cell.of("predict_members", dataset, plan.examples(dataset))
 
 
 class Predictions(NamedTuple):
@@ -91,3 +122,9 @@ def predictions_of(evidence: Evidence, cell: Cell) -> Predictions:
         correct=predicted == labels,
         logits=logits,
     )
+
+
+def member_logits_of(evidence: Evidence, dataset: str) -> NDArray[np.float32]:
+    """Read the records of a cell of members' predictions: float32 (M, N, K)."""
+    logits = evidence.records[members_cell(evidence.plan, dataset)]["logits"].to_numpy()
+    return logits.reshape(len(logits), evidence.plan.members, -1).transpose(1, 0, 2)

@@ -15,7 +15,15 @@ _TITLES = {
     "aurc": "Area under the risk-coverage curve",
     "auroc": "Area under the ROC curve",
     "brier": "Brier score",
+    "brier_reliability": "Brier score: reliability",
+    "brier_resolution": "Brier score: resolution",
+    "brier_uncertainty": "Brier score: uncertainty",
+    "calibration_p_value": "Chance of such a calibration error if calibrated",
     "class_accuracy": "Accuracy on one class",
+    "class_wise_ece": "Expected calibration error by class",
+    "coverage_at_bounded_risk": "Coverage at a risk surely bounded",
+    "debiased_ece": "Expected calibration error less chance",
+    "debiased_squared_calibration_error": "Squared calibration error less chance",
     "ece": "Expected calibration error",
     "ece_noise_floor": "Calibration error of a perfectly calibrated classifier",
     "excess_aurc": "Area above the best risk-coverage curve",
@@ -27,7 +35,7 @@ _TITLES = {
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 _ACRONYMS = {"apgd", "ce", "cw", "dlr", "fgsm", "odin", "pgd"}
 _ATTACK_FIRST = {"attack": 0, "norm": 1, "eps": 2}
-_SPEAKS_FOR_ITSELF = ("attack", "score", "corruption")
+_SPEAKS_FOR_ITSELF = ("attack", "score", "corruption", "calibrator")
 _SHARE = re.compile(r"accuracy|rate|share|coverage|fpr|tpr|calibration_error|ece|risk")
 _FROM_0_TO_1 = ("aupr", "auroc")
 
