@@ -30,6 +30,7 @@ ORDER = (
     "datasets",
     "models",
     "augmentation",
+    "outliers",
     "attacks",
     "runs",
     "training",

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.datasets.made import FONTS, LETTERS
 from hardy.errors import DataError
 from hardy.randomness import host_generator
 
@@ -22,12 +21,6 @@ if TYPE_CHECKING:
     from PIL import ImageFont
 
 DIGITS = "0123456789"
-
-FITTING_FONTS = FONTS[::2]
-"""What a bundle's promise on letters is measured with."""
-
-OTHER_FONTS = FONTS[1::2]
-"""What that promise is held against."""
 
 SIDES = (96, 128, 192, 256)
 

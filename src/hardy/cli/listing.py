@@ -29,9 +29,15 @@ def _attacks() -> dict[str, str]:
 
 
 def _scores() -> dict[str, str]:
-    from hardy.detection import SCORES
+    from hardy.detection import DETECTORS
 
-    return {name: (score.__doc__ or "").split("\n")[0].removeprefix("(N,): ") for name, score in SCORES.items()}
+    return {name: method.title for name, method in DETECTORS.items()}
+
+
+def _outliers() -> dict[str, str]:
+    from hardy.outliers import OUTLIERS
+
+    return {name: family.description for name, family in OUTLIERS.items()}
 
 
 def _calibrators() -> dict[str, str]:
@@ -74,6 +80,7 @@ KINDS = {
     "scores": _scores,
     "calibrators": _calibrators,
     "prediction-sets": _prediction_sets,
+    "outliers": _outliers,
     "datasets": _datasets,
 }
 

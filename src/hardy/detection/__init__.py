@@ -1,5 +1,32 @@
 """Scores: how suspicious an input is; higher means more suspicious."""
 
+from hardy.detection.detector import (
+    DETECTORS,
+    Detector,
+    fit_combination,
+    fit_detector,
+    get_method,
+    lacking,
+    restore_detector,
+)
+from hardy.detection.features import Features, Head, Member, extract
 from hardy.detection.logit_scores import SCORES
+from hardy.detection.odin import OdinSetting, choose_odin, odin_scores
 
-__all__ = ["SCORES"]
+__all__ = [
+    "DETECTORS",
+    "SCORES",
+    "Detector",
+    "Features",
+    "Head",
+    "Member",
+    "OdinSetting",
+    "choose_odin",
+    "extract",
+    "fit_combination",
+    "fit_detector",
+    "get_method",
+    "lacking",
+    "odin_scores",
+    "restore_detector",
+]

@@ -26,5 +26,10 @@ class Ensemble(nn.Module):
         return torch.stack([member(images) for member in self.members])
 
     def forward(self, images: Images) -> Logits:
-        log_probabilities = self.member_logits(images).float().log_softmax(dim=-1)
-        return log_probabilities.logsumexp(dim=0) - math.log(len(self.members))
+        return combined_logits(self.member_logits(images))
+
+
+def combined_logits(member_logits: Tensor) -> Logits:
+    """From float (M, N, K), what each member answers, to the logarithm of the mean probability, float32 (N, K)."""
+    log_probabilities = member_logits.float().log_softmax(dim=-1)
+    return log_probabilities.logsumexp(dim=0) - math.log(len(member_logits))

@@ -1,0 +1,77 @@
+"""Gaussians fitted to features: Mahalanobis distances, and the axes along which features vary."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray]
+Doubles = NDArray[np.float64]
+
+EXACT_BELOW = 1024
+"""Features of more dimensions are reduced to their principal axes by a randomised singular value decomposition."""
+
+WIDE_AXES = 256
+
+# Directions in which the features hardly vary would give infinite distances.
+_RIDGE = 1e-6
+
+
+def principal_axes(centred: NDArray, count: int) -> Doubles:
+    """float64 (count, D): the orthonormal directions of the largest mean square of ``centred``, (N, D), largest first.
+
+    Exact up to ``EXACT_BELOW`` dimensions; beyond that randomised (Halko, Martinsson and Tropp, arXiv:0909.4061).
+    """
+    if centred.shape[1] <= EXACT_BELOW:
+        values = centred.astype(np.float64)
+        return np.ascontiguousarray(np.linalg.eigh(values.T @ values)[1][:, ::-1][:, :count].T)
+    from sklearn.utils.extmath import randomized_svd
+
+    return randomized_svd(centred, n_components=count, random_state=0)[2].astype(np.float64)
+
+
+def fit_gaussians(values: NDArray, labels: NDArray[np.int64]) -> Arrays:
+    """One Gaussian a class with a shared covariance, and one Gaussian for all, from (N, D).
+
+    Returns:
+        ``centre`` (D,), ``axes`` (D, D') only where D is too large to be taken as it is, ``means`` (K, D'),
+        ``whitening`` and ``background`` (D', D'): maps after which the shared and the common covariance are the
+        identity. Classes without examples have no mean.
+    """
+    centre = values.mean(axis=0, dtype=np.float64)
+    arrays: Arrays = {"centre": centre}
+    if values.shape[1] > EXACT_BELOW:
+        arrays["axes"] = principal_axes(values - centre.astype(values.dtype), WIDE_AXES).T
+    reduced = _reduced(arrays, values)
+    means = np.stack([reduced[labels == label].mean(axis=0) for label in np.unique(labels)])
+    within = reduced - means[np.searchsorted(np.unique(labels), labels)]
+    return arrays | {"means": means, "whitening": _whitening(within), "background": _whitening(reduced)}
+
+
+def mahalanobis(arrays: Arrays, values: NDArray) -> Doubles:
+    """(N,): the squared distance to the nearest class mean."""
+    return _squared_distances(arrays, _reduced(arrays, values)).min(axis=1)
+
+
+def relative_mahalanobis(arrays: Arrays, values: NDArray) -> Doubles:
+    """(N,): the squared distance to the nearest class mean, less that to the common mean in the common covariance."""
+    reduced = _reduced(arrays, values)
+    background = ((reduced @ arrays["background"]) ** 2).sum(axis=1)
+    return _squared_distances(arrays, reduced).min(axis=1) - background
+
+
+def _reduced(arrays: Arrays, values: NDArray) -> Doubles:
+    centred = values.astype(np.float64) - arrays["centre"]
+    return centred @ arrays["axes"] if "axes" in arrays else centred
+
+
+def _squared_distances(arrays: Arrays, reduced: Doubles) -> Doubles:
+    white = reduced @ arrays["whitening"]
+    return np.stack([((white - mean) ** 2).sum(axis=1) for mean in arrays["means"] @ arrays["whitening"]], axis=1)
+
+
+def _whitening(centred: Doubles) -> Doubles:
+    covariance = centred.T @ centred / len(centred)
+    scale = np.trace(covariance) / len(covariance)
+    values, vectors = np.linalg.eigh(covariance + max(_RIDGE * scale, np.finfo(float).tiny) * np.eye(len(covariance)))
+    return vectors / np.sqrt(values)
