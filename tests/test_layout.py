@@ -28,6 +28,8 @@ ORDER = (
     "threats",
     "devices",
     "datasets",
+    "intake",
+    "pages",
     "models",
     "augmentation",
     "outliers",
@@ -40,6 +42,9 @@ ORDER = (
     "conformal",
     "charts",
     "detection",
+    "decision",
+    "bundle",
+    "prediction",
     "properties",
     "records",
     "subjects",
@@ -49,6 +54,7 @@ ORDER = (
     "evaluation",
     "report",
     "comparison",
+    "bundling",
     "cli",
 )
 TRAINING_NEEDS = ("torch", "numpy", "safetensors", "rich")

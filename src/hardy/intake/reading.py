@@ -69,7 +69,9 @@ def read_pictures(path: Path) -> list[Picture]:
             return [Picture(str(path), stack[0])]
         return [Picture(f"{path}[{index}]", grey) for index, grey in enumerate(stack)]
     if status.st_size > MAX_BYTES:
-        raise DataError(f"{path} has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read: make the picture smaller")
+        raise DataError(
+            f"{path} has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read: make the picture smaller"
+        )
     return [Picture(str(path), _read_picture(path))]
 
 
@@ -180,7 +182,9 @@ def _grey_stack(array: NDArray[Any], where: str) -> NDArray[np.float32]:
             f"{where} has the shape {shape}; images are (H, W), (N, H, W), or (N, C, H, W) or (N, H, W, C) with C 1 or 3"
         )
     if max(array.shape[1:3]) > MAX_SIDE * 8 or max(array.shape[1:3]) > MAX_RATIO * min(array.shape[1:3]):
-        raise DataError(f"{where} has images of {array.shape[2]}x{array.shape[1]}; make them smaller, at most {MAX_SIDE * 8}")
+        raise DataError(
+            f"{where} has images of {array.shape[2]}x{array.shape[1]}; make them smaller, at most {MAX_SIDE * 8}"
+        )
     if array.dtype == np.bool_ or array.dtype == np.uint8 or array.dtype == np.uint16:
         top = 1 if array.dtype == np.bool_ else np.iinfo(array.dtype).max
         floats = array.astype(np.float32) / np.float32(top)
