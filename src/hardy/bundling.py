@@ -2,8 +2,8 @@
 
 The calibrator is fitted on one half of the held-out images, the prediction sets and the thresholds on the other half,
 the detector on training images. The promises are measured on pictures that are made for it, with fonts and families
-that nothing here was fitted on and that no dataset of outliers uses. The test split is not read, but for making sure that
-none of its images is among the held-out ones.
+that nothing here was fitted on and that no dataset of outliers uses. The test split is read only to make sure that none
+of its images is among the held-out ones.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ def _held_out_promise(held: Decisions) -> Promise:
 def _promise(kind: str, refused: NDArray[np.bool_], groups: Sequence[str] = ()) -> Promise:
     """The share refused, and the 95 % interval for measuring as many again.
 
-    That has twice the variance of the share itself. Where pictures come in groups, as by font, whose shares differ, a new
-    measurement has other groups: the interval is then Student's over the groups' shares, where that is the wider.
+    That has twice the variance of the share itself. Where pictures come in groups, as by font, whose shares differ, a
+    new measurement has other groups: the interval is then Student's over the groups' shares, where that is wider.
     """
     rate, n = _share(refused), len(refused)
     interval = wilson(round(refused.sum() / 2), max(n // 2, 1))

@@ -91,9 +91,9 @@ def fit_thresholds(
 ) -> Thresholds:
     """The strictest thresholds with which at most a share ``target`` of these images is refused by all rules together.
 
-    The suspicion and the confidence rule alone would refuse equally many. Where the prediction sets alone leave less than
-    half of the target, the two may use half of it all the same, for without them nothing strange is refused; the whole
-    is then more than the target.
+    The suspicion and the confidence rule, each alone, would refuse equally many. Where the prediction sets leave less
+    than half of the target, the two may use half of it all the same, for without them nothing strange is refused; the
+    whole is then more than the target.
 
     Args:
         confidence: (N,), of held-out images that belong to the classes.

@@ -1,4 +1,4 @@
-"""Picture files, which are not trusted: PNG, JPEG and NPY to grey values. Sizes are bounded before anything is decoded."""
+"""Picture files, which are not trusted: PNG, JPEG and NPY to grey values. Sizes are bounded before any decoding."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def _grey_stack(array: NDArray[Any], where: str) -> NDArray[np.float32]:
         array = array.transpose(0, 2, 3, 1)
     if not (array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))):
         raise DataError(
-            f"{where} has the shape {shape}; images are (H, W), (N, H, W), or (N, C, H, W) or (N, H, W, C) with C 1 or 3"
+            f"{where} has the shape {shape}; images are (H, W), (N, H, W), (N, C, H, W) or (N, H, W, C) with C 1 or 3"
         )
     if max(array.shape[1:3]) > MAX_SIDE * 8 or max(array.shape[1:3]) > MAX_RATIO * min(array.shape[1:3]):
         raise DataError(
