@@ -18,8 +18,8 @@ def bundle_card(facts: Facts) -> str:
     rules = facts.rules
     bounds = {"suspicion": f"above {rules.suspicion_above:.6g}", "confidence": f"below {rules.confidence_below:.4f}"}
     what = (
-        f"A bundle of hardy {inline(facts.hardy)}: a {inline(facts.model.name)} network of {len(facts.classes)} "
-        f"classes ({inline(', '.join(facts.classes))}) that answers with a calibrated confidence and a prediction set, or "
+        f"A bundle of hardy {inline(facts.hardy)}: a {inline(facts.model.name)} of {len(facts.classes)} classes "
+        f"({inline(', '.join(facts.classes))}) that answers with a calibrated confidence and a prediction set, or "
         "abstains and says why. `hardy predict` reads it; `bundle.json` says the same for programs."
     )
     parts_of_it = (
