@@ -110,6 +110,11 @@ def fit_bundle(
     probabilities = calibrator.probabilities(features.logits)
     streams = set_streams(len(labels))
     conformal = fit_conformal(PREDICTION_SETS, probabilities, labels, alpha, streams)
+    if conformal.always:
+        raise UsageError(
+            f"alpha {alpha}: {len(labels)} held-out images are too few, and every prediction set would hold every class; "
+            f"with so many, alpha is at least {1 / (len(labels) + 1):.4f}"
+        )
     suspicion, sets = fitted.scores(features), conformal.sets(probabilities, streams)
     reference = np.sort(suspicion)
     thresholds = fit_thresholds(probabilities.max(axis=1), sets, suspicion, target_refusal)
@@ -146,7 +151,7 @@ def fit_bundle(
     )
     bundle = Bundle(facts, classifier, calibrator, fitted, conformal, reference)
     report("measuring what it refuses of made outliers and of drawn pages")
-    promises = [_held_out_promise(held), *measure_promises(bundle, held_out)]
+    promises = [_promise("digits like the held-out images", ~held.answered), *measure_promises(bundle, held_out)]
     return Bundle(
         facts.model_copy(update={"promises": tuple(promises)}), classifier, calibrator, fitted, conformal, reference
     )
@@ -183,10 +188,6 @@ def _features(
     classifier: torch.nn.Module, dataset: Dataset, indices: torch.Tensor
 ) -> tuple[Features, NDArray[np.int64]]:
     return extract(classifier, dataset.floats(indices)), dataset.labels[indices].numpy()
-
-
-def _held_out_promise(held: Decisions) -> Promise:
-    return _promise("digits like the held-out images", ~held.answered)
 
 
 def _promise(kind: str, refused: NDArray[np.bool_], groups: Sequence[str] = ()) -> Promise:

@@ -57,7 +57,7 @@ class Facts(_Strict):
     name: str
     hardy: str
     model: Model
-    input: tuple[int, int, int]
+    input: tuple[Literal[1], Literal[28], Literal[28]]
     classes: tuple[str, ...] = Field(min_length=2)
     weights_sha256: str
     training: dict[str, Any]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hardy.errors import DataError
+
 if TYPE_CHECKING:
     from hardy.prediction import Answer
 
@@ -27,17 +29,15 @@ def predict(
     from hardy.prediction import predict_files
 
     answers = predict_files(load_bundle(bundle), images, polarity=polarity, save_input=save_input)
-    failed = [answer for answer in answers if answer.error]
+    errors = [answer.error for answer in answers if answer.error]
     if json:
         import json as json_module
 
         typer.echo("\n".join(json_module.dumps(answer.as_json(), ensure_ascii=False) for answer in answers))
     else:
         _print_table([answer for answer in answers if not answer.error])
-    for answer in failed:
-        typer.echo(f"hardy: {answer.error}", err=True)
-    if failed:
-        raise typer.Exit(2)
+    if errors:
+        raise DataError("\nhardy: ".join(errors))
 
 
 def _print_table(answers: list[Answer]) -> None:

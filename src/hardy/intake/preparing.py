@@ -218,14 +218,16 @@ def _centre_of_mass(pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _triangles(mass: Tensor, first: Tensor, end: Tensor, scale: Tensor, length: int) -> Tensor:
-    """(N, 28, length): how much of each small pixel a large one takes, along one axis."""
+    """(N, 28, length): how much of each small pixel a large one takes, along one axis; nothing outside the box."""
     middle = (first + end - 1) / 2
     # Whole pixels, as MNIST's makers shifted the box inside the field, and never out of it.
     shift = ((mass - middle) / scale).round().clamp(-(SIDE - BOX) // 2, (SIDE - BOX) // 2)
     centres = torch.arange(SIDE) - (SIDE - 1) / 2
     at = (middle + shift * scale)[:, None] + centres * scale[:, None]
     support = scale.clamp_min(1.0)[:, None, None]
-    return (1 - (torch.arange(length) - at[:, :, None]).abs() / support).clamp_min(0) / support
+    shares = (1 - (torch.arange(length) - at[:, :, None]).abs() / support).clamp_min(0) / support
+    boxed = (at > first[:, None] - 0.5) & (at < end[:, None] - 0.5)
+    return shares * boxed[:, :, None]
 
 
 def _stroke_width(mask: Tensor) -> Tensor:

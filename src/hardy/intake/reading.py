@@ -115,8 +115,10 @@ def _read_picture(path: Path) -> NDArray[np.float32]:
         raise DataError(f"{path} has far more than {MAX_PIXELS:,} pixels, so it is not read; make it smaller") from None
     except Image.UnidentifiedImageError:
         raise DataError(f"{path} is neither PNG, JPEG nor NPY; save it as one of them") from None
-    # Pillow answers damage with many kinds of error: SyntaxError is a broken PNG.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:
+    except DataError:
+        raise
+    # Pillow answers damage with nearly any kind of error: SyntaxError is a broken PNG, struct.error broken EXIF.
+    except Exception as error:
         raise DataError(f"{path} cannot be read, so it is truncated or damaged ({error}); save it again") from error
 
 
