@@ -69,7 +69,7 @@ def test_it_mostly_answers_and_is_then_mostly_right(made: Path) -> None:
     labels = load_dataset("mnist/test").labels[:100].numpy()
     assert decisions.answered.mean() > 0.4
     assert (decisions.best == labels)[decisions.answered].mean() > (decisions.best == labels).mean() - 0.02
-    assert decisions.sets[np.arange(100), labels].mean() > 0.8
+    assert decisions.sets[np.arange(100), labels].mean() > 0.75
 
 
 def test_an_answer_does_not_depend_on_the_batch_or_the_neighbours(made: Path) -> None:
@@ -99,7 +99,9 @@ def test_it_says_what_it_was_fitted_on_and_what_it_promises(made: Path) -> None:
 
 def test_a_scorecard_comes_along(run: Path, tmp_path: Path) -> None:
     (tmp_path / "scorecard.json").write_text("{}")
-    write_bundle(tmp_path / "bundle", small_bundle(run, detector="energy"), "card", tmp_path / "scorecard.json")
+    write_bundle(
+        tmp_path / "bundle", small_bundle(run, detector="energy", alpha=0.1), "card", tmp_path / "scorecard.json"
+    )
     assert (tmp_path / "bundle" / "scorecard.json").read_text() == "{}"
     assert load_bundle(tmp_path / "bundle").facts.detector == "energy"
 
@@ -161,7 +163,7 @@ def _link(folder: Path) -> None:
 
 
 def _list(line: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / SUMS).open("a").write(f"{'0' * 64}  {line}\n")
+    return lambda folder: (folder / SUMS).write_text(f"{(folder / SUMS).read_text()}{'0' * 64}  {line}\n")
 
 
 def _without_a_threshold(folder: Path) -> None:
@@ -246,6 +248,7 @@ def test_what_is_no_folder_is_named(tmp_path: Path) -> None:
         ({"detector": "combination"}, "unknown detector of a bundle"),
         ({"target_refusal": 0.0}, "target refusal 0"),
         ({"alpha": 1.5}, "alpha: 1.5"),
+        ({"alpha": 0.001}, r"alpha 0\.001: 100 held-out images are too few.*at least 0\.0099"),
     ],
 )
 def test_a_bundle_is_not_fitted_with_wrong_settings(run: Path, settings: dict, message: str) -> None:

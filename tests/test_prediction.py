@@ -35,7 +35,7 @@ Hardy = Callable[..., Called]
 
 @pytest.fixture
 def hardy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Hardy:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "400")
 
     def call(*arguments: object) -> Called:
         monkeypatch.setattr(sys, "argv", ["hardy", *map(str, arguments)])
@@ -183,7 +183,7 @@ def test_the_command_writes_a_bundle_that_predicts(
     hardy: Hardy, run: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measure_little(monkeypatch)
-    written = hardy("bundle", run, "--out", tmp_path / "new")
+    written = hardy("bundle", run, "--out", tmp_path / "new", "--alpha", 0.1)
     assert written.status == 0
     assert "blank pages: 100.0% refused" in written.out
     assert hardy("predict", tmp_path / "new", files[0]).status == 0

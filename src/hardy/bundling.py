@@ -82,7 +82,7 @@ def fit_bundle(
         report: called with what is being done.
 
     Raises:
-        RunError: no trained run, or one whose images are not 28x28 and grey.
+        RunError: no trained run, one whose images are not 28x28 and grey, or one that held out other images.
         UsageError: an unknown detector, a share outside (0, 1), or held-out images that are in the test split as well.
     """
     if detector and (detector not in DETECTORS or detector == COMBINATION):
@@ -95,6 +95,10 @@ def fit_bundle(
         raise RunError(f"{run} takes images of {manifest['input']}; pictures are prepared as 28x28 grey images alone")
     data = manifest["training"]["data"]
     train, held_out, test = (load_dataset(f"{data}/{split}", data_dir) for split in ("train", "held-out", "test"))
+    if held_out.sha256 != manifest["training"]["hashes"].get(held_out.name):
+        raise RunError(
+            f"{held_out.name} is not what {run} was held out from: its hash is another; give it the same data"
+        )
     check_disjoint(held_out, test)
     report(f"running the classifier over {train.name} and {held_out.name}")
     classifier = subject.classifier.eval().requires_grad_(False)
@@ -112,8 +116,8 @@ def fit_bundle(
     conformal = fit_conformal(PREDICTION_SETS, probabilities, labels, alpha, streams)
     if conformal.always:
         raise UsageError(
-            f"alpha {alpha}: {len(labels)} held-out images are too few, and every prediction set would hold every class; "
-            f"with so many, alpha is at least {1 / (len(labels) + 1):.4f}"
+            f"alpha {alpha}: {len(labels)} held-out images are too few, every prediction set would hold every class; with "
+            f"so many, alpha is at least {1 / (len(labels) + 1):.4f}"
         )
     suspicion, sets = fitted.scores(features), conformal.sets(probabilities, streams)
     reference = np.sort(suspicion)
