@@ -116,8 +116,8 @@ def fit_bundle(
     conformal = fit_conformal(PREDICTION_SETS, probabilities, labels, alpha, streams)
     if conformal.always:
         raise UsageError(
-            f"alpha {alpha}: {len(labels)} held-out images are too few, every prediction set would hold every class; with "
-            f"so many, alpha is at least {1 / (len(labels) + 1):.4f}"
+            f"alpha {alpha}: {len(labels)} held-out images are too few, every prediction set would hold every class; "
+            f"with so many, alpha is at least {1 / (len(labels) + 1):.4f}"
         )
     suspicion, sets = fitted.scores(features), conformal.sets(probabilities, streams)
     reference = np.sort(suspicion)
