@@ -28,6 +28,8 @@ ORDER = (
     "threats",
     "devices",
     "datasets",
+    "intake",
+    "pages",
     "models",
     "augmentation",
     "corruptions",
@@ -41,6 +43,9 @@ ORDER = (
     "conformal",
     "charts",
     "detection",
+    "decision",
+    "bundle",
+    "prediction",
     "properties",
     "records",
     "subjects",
@@ -50,6 +55,7 @@ ORDER = (
     "evaluation",
     "report",
     "comparison",
+    "bundling",
     "cli",
 )
 TRAINING_NEEDS = ("torch", "numpy", "safetensors", "rich")

@@ -30,6 +30,10 @@ class RunError(UsageError):
     """A run folder is missing, incomplete, somebody else's, or of a newer schema."""
 
 
+class BundleError(UsageError):
+    """A bundle is missing, incomplete, altered, or of a newer schema."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that no registry holds: it names the nearest ones."""
     known = sorted(known)

@@ -1,4 +1,4 @@
-"""Subjects: what is measured. A run, or any classifier that Python can import."""
+"""Subjects: what is measured. A run, a bundle, or any classifier that Python can import."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hardy.bundle import BUNDLE, load_bundle
 from hardy.errors import ContractError, RunError, UsageError
 from hardy.files import sha256_of
 from hardy.models import build_model
@@ -48,12 +49,13 @@ def load_subject(name: str, weights: Path | None = None) -> Subject:
     """The classifier that ``name`` stands for.
 
     Args:
-        name: the folder of a run, or ``package.module:attribute``: an ``nn.Module``, or a callable without arguments
-            that returns one. The current folder is searched for the module as well.
+        name: the folder of a run or of a bundle, or ``package.module:attribute``: an ``nn.Module``, or a callable
+            without arguments that returns one. The current folder is searched for the module as well.
         weights: a safetensors file to load into it.
 
     Raises:
         RunError: the run is not trained to its end, or its weights are not those it was trained to.
+        BundleError: the bundle is not as it was written.
         UsageError: the module does not import, the attribute is no classifier, or the weights do not fit.
     """
     path = Path(name)
@@ -61,9 +63,13 @@ def load_subject(name: str, weights: Path | None = None) -> Subject:
         if weights is not None:
             raise UsageError(f"{name} is a run and has its own weights; leave out --weights")
         return _from_run(path)
+    if (path / BUNDLE).exists():
+        if weights is not None:
+            raise UsageError(f"{name} is a bundle and has its own weights; leave out --weights")
+        return _from_bundle(path)
     if ":" not in name:
         raise UsageError(
-            f"no subject '{name}': it is neither the folder of a run nor package.module:callable"
+            f"no subject '{name}': it is neither the folder of a run or a bundle nor package.module:callable"
             + (f" ({path} has no {MANIFEST})" if path.exists() else "")
         )
     return _from_import(name, weights)
@@ -93,16 +99,31 @@ def _from_run(path: Path) -> Subject:
     classifier = build_model(model["name"], **model["arguments"])
     _load_weights(classifier, run.weights)
     recipe = run.manifest["training"]["recipe"]
-    members = model["arguments"].get("members")
-    architecture = f"ensemble of {', '.join(member['name'] for member in members)}" if members else model["name"]
     return Subject(
         name=recipe["name"],
         classifier=classifier,
-        architecture=architecture,
+        architecture=_in_words(model["name"], model["arguments"]),
         weights_sha256=weights_sha256(classifier),
         training={key: run.manifest["training"][key] for key in ("recipe", "seed", "data")},
         run=path,
     )
+
+
+def _from_bundle(path: Path) -> Subject:
+    bundle = load_bundle(path)
+    facts = bundle.facts
+    return Subject(
+        name=facts.name,
+        classifier=bundle.classifier,
+        architecture=_in_words(facts.model.name, facts.model.arguments),
+        weights_sha256=weights_sha256(bundle.classifier),
+        training=facts.training or None,
+    )
+
+
+def _in_words(model: str, arguments: dict[str, Any]) -> str:
+    members = arguments.get("members")
+    return f"ensemble of {', '.join(member['name'] for member in members)}" if members else model
 
 
 def _from_import(name: str, weights: Path | None) -> Subject:

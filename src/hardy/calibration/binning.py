@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.isotonic import IsotonicRegression
 
 from hardy.calibration.kind import Arrays, Floats, Kind
 from hardy.metrics import confidence_and_correct, reliability
@@ -19,6 +18,9 @@ BINS = 15
 
 
 def _fit_isotonic(logits: Floats, labels: NDArray[np.int64]) -> dict[str, NDArray]:
+    # Only fitting needs it, and answering has to start quickly.
+    from sklearn.isotonic import IsotonicRegression
+
     fitted = IsotonicRegression(out_of_bounds="clip").fit(*confidence_and_correct(softmax(logits, axis=1), labels))
     return _kept(fitted.X_thresholds_, fitted.y_thresholds_, len(labels))
 

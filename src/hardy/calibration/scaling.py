@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from hardy.calibration.kind import Arrays, Floats, Kind
@@ -22,6 +21,9 @@ def temperature_of(logits: Floats, labels: NDArray[np.int64]) -> float:
     It does not where the negative log-likelihood or the ECE of these examples would rise, nor where no answer is wrong:
     the likelihood then grows without end as T falls to 0.
     """
+    # Only fitting needs it, and answering has to start quickly.
+    from scipy.optimize import minimize_scalar
+
     rows = np.arange(len(labels))
     if (logits.argmax(axis=1) == labels).all():
         return 1.0
@@ -57,6 +59,8 @@ def _temperature_problem(arrays: Arrays, classes: int) -> str | None:  # noqa: A
 
 def _fit_vector(logits: Floats, labels: NDArray[np.int64]) -> dict[str, NDArray]:
     """A standard normal prior, around the temperature's weights and no bias, keeps few mistakes from deciding."""
+    from scipy.optimize import minimize
+
     n, classes = logits.shape
     truth, start = np.eye(classes)[labels], 1.0 / temperature_of(logits, labels)
 

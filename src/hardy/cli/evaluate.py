@@ -12,7 +12,7 @@ from hardy.errors import UsageError
 
 
 def evaluate(
-    subject: Annotated[str, typer.Argument(help="A run folder, or package.module:callable.")],
+    subject: Annotated[str, typer.Argument(help="The folder of a run or a bundle, or package.module:callable.")],
     out: Annotated[Path | None, typer.Option(help="The run folder to write; a run's own by default.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A safetensors file for package.module:callable.")] = None,
     property_: Annotated[

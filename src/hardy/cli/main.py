@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from hardy.cli import attack, compare, data, demo, evaluate, listing, report, train
+from hardy.cli import attack, bundle, compare, data, demo, evaluate, listing, predict, report, train
 from hardy.errors import HardyError
 
 # What Typer makes of an interruption from the keyboard.
@@ -24,6 +24,8 @@ app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("attack")(attack.attack)
+app.command("bundle")(bundle.bundle)
+app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("list")(listing.list_)

@@ -1,6 +1,7 @@
 """Scores: how suspicious an input is; higher means more suspicious."""
 
 from hardy.detection.detector import (
+    COMBINATION,
     DETECTORS,
     Detector,
     fit_combination,
@@ -14,6 +15,7 @@ from hardy.detection.logit_scores import SCORES
 from hardy.detection.odin import OdinSetting, choose_odin, odin_scores
 
 __all__ = [
+    "COMBINATION",
     "DETECTORS",
     "SCORES",
     "Detector",

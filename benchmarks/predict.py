@@ -1,0 +1,156 @@
+"""What `hardy predict` is worth: how right, what it refuses, how fast.
+
+    python benchmarks/predict.py BUNDLE [--each 6] [--json PATH]
+
+Pages are drawn with fonts that the bundle's promises were not measured with. Accuracy is over the pictures that are
+answered. A refusal rate is held against the interval that the bundle promises for such pictures. The cold start is the
+whole command on one picture, best and median of five; the 10,000 images are one NPY file, from the file to the answers,
+beside the bare network on the same images in memory, best of three, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from hardy.bundle import Bundle, load_bundle
+from hardy.bundling import answer_pages
+from hardy.datasets import load_dataset
+from hardy.datasets.made import LETTERS, TEST_FONTS
+from hardy.decision import Decisions
+from hardy.devices import choose_device, describe
+from hardy.intake import prepare
+from hardy.metrics import wilson
+from hardy.pages import DIGITS, blank_pages, drawn_pages, noise_pages
+from hardy.prediction import predict_files
+from hardy.runs import environment
+
+SEED = 1
+
+
+def right_where_answered(name: str, decisions: Decisions, labels: NDArray[np.int64]) -> dict[str, Any]:
+    answered, right = decisions.answered, decisions.best == labels
+    share = right[answered].mean()
+    low, high = wilson(int(right[answered].sum()), int(answered.sum()))
+    print(
+        f"{name}: answered {answered.mean():.1%} of {len(labels):,}, right {share:.2%} of these "
+        f"({low:.2%} to {high:.2%}); {right.mean():.2%} of all",
+        flush=True,
+    )
+    return {"answered": float(answered.mean()), "right": float(share), "low": low, "high": high, "n": len(labels)}
+
+
+def refused(bundle: Bundle, kind: str, decisions: Decisions) -> dict[str, Any]:
+    promise = next(promise for promise in bundle.facts.promises if promise.kind == kind)
+    rate = float((~decisions.answered).mean())
+    kept = promise.low <= rate <= promise.high
+    print(
+        f"{kind}: refused {rate:.1%} of {len(decisions.best):,}; promised {promise.rate:.1%} "
+        f"({promise.low:.1%} to {promise.high:.1%}): {'kept' if kept else 'NOT KEPT'}",
+        flush=True,
+    )
+    return {"rate": rate, "promised": promise.model_dump(), "kept": kept, "n": len(decisions.best)}
+
+
+def accuracy(bundle: Bundle, each: int) -> dict[str, Any]:
+    pages = drawn_pages(DIGITS, TEST_FONTS, each, SEED)
+    drawn = answer_pages(bundle, pages)
+    found = {
+        "drawn": right_where_answered("printed digits on paper", drawn, np.array([int(c) for c in pages.characters]))
+    }
+    small = load_digits()
+    tiny = bundle.answer(prepare(torch.from_numpy(small.images).float() / 16))
+    found["uci"] = right_where_answered("UCI digits, 8x8", tiny, small.target.astype(np.int64))
+    test = load_dataset("mnist/test")
+    own = bundle.answer(prepare(test.floats()[:, 0]))
+    found["mnist/test"] = right_where_answered("mnist/test", own, test.labels.numpy())
+    found["refused digits"] = refused(bundle, "digits like the held-out images", own)
+    return found
+
+
+def refusals(bundle: Bundle, each: int) -> dict[str, Any]:
+    kinds = {
+        "printed letters A to J on paper": drawn_pages(LETTERS, TEST_FONTS, each, SEED),
+        "blank pages": blank_pages(500, SEED),
+        "pages of noise": noise_pages(500, SEED),
+    }
+    return {kind: refused(bundle, kind, answer_pages(bundle, pages)) for kind, pages in kinds.items()}
+
+
+def cold_start(folder: Path, bundle: Path) -> dict[str, float]:
+    picture = folder / "digit.png"
+    Image.fromarray(load_dataset("mnist/test").images[0, 0].numpy()).save(picture)
+    call = [sys.executable, "-c", "from hardy.cli.main import main; main()", "predict", str(bundle), str(picture)]
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run(call, check=True, capture_output=True)
+        seconds.append(time.perf_counter() - started)
+    print(f"first answer of a cold start: best {min(seconds):.2f} s, median {median(seconds):.2f} s", flush=True)
+    return {"best": min(seconds), "median": median(seconds)}
+
+
+def throughput(folder: Path, bundle: Bundle) -> dict[str, float]:
+    images = load_dataset("mnist/test").images
+    np.save(folder / "images.npy", images[:, 0].numpy())
+    floats = images.float() / 255
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for batch in floats.split(500):
+                bundle.classifier(batch)
+
+    def whole() -> None:
+        predict_files(bundle, [folder / "images.npy"])
+
+    def timed(work: Callable[[], None]) -> float:
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    timed(bare)
+    rounds = [(timed(bare), timed(whole)) for _ in range(3)]
+    network, predicting = (min(column) for column in zip(*rounds, strict=True))
+    print(
+        f"10,000 images: network {network:.2f} s, predicting {predicting:.2f} s, "
+        f"{network / predicting:.2f} of the network's speed",
+        flush=True,
+    )
+    return {"network_seconds": network, "predict_seconds": predicting, "ratio": network / predicting}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--each", type=int, default=6, help="how often each character is drawn in each font")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    arguments = parser.parse_args()
+    bundle = load_bundle(arguments.bundle)
+    result: dict[str, Any] = {
+        "environment": environment(describe(choose_device("cpu")), {}),
+        "accuracy": accuracy(bundle, arguments.each),
+        "refusals": refusals(bundle, arguments.each),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        result["cold_start"] = cold_start(Path(folder), arguments.bundle)
+        result["throughput"] = throughput(Path(folder), bundle)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""``hardy bundle``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hardy.cli.options import DataDir
+
+
+def bundle(
+    run: Annotated[Path, typer.Argument(help="The folder of a trained run.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    detector: Annotated[str, typer.Option(help="Whose suspicion counts; 'hardy list scores' shows them.")] = "",
+    target_refusal: Annotated[float, typer.Option(help="The share of held-out images that may be refused.")] = 0.01,
+    alpha: Annotated[float, typer.Option(help="How often a prediction set may miss the true class.")] = 0.005,
+    data_dir: DataDir = None,
+) -> None:
+    """Put a trained classifier with all that it takes to answer or to abstain into one folder."""
+    from hardy.bundle import write_bundle
+    from hardy.bundle.store import SCORECARD, check_free
+    from hardy.bundling import fit_bundle
+    from hardy.report.bundle_card import bundle_card
+
+    check_free(out)
+    fitted = fit_bundle(
+        run,
+        detector=detector,
+        target_refusal=target_refusal,
+        alpha=alpha,
+        data_dir=data_dir,
+        report=lambda text: typer.echo(text, err=True),
+    )
+    scorecard = run / SCORECARD
+    write_bundle(out, fitted, bundle_card(fitted.facts), scorecard if scorecard.exists() else None)
+    for promise in fitted.facts.promises:
+        typer.echo(f"{promise.kind}: {promise.rate:.1%} refused ({promise.low:.1%} to {promise.high:.1%})")
+    typer.echo(f"next: hardy predict {out} IMAGE…")

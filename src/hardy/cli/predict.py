@@ -1,0 +1,66 @@
+"""``hardy predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hardy.errors import DataError
+
+if TYPE_CHECKING:
+    from hardy.prediction import Answer
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="The folder of a bundle.")],
+    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or NPY files; an NPY file may hold several images.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON an image.")] = False,
+    save_input: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Save the 28x28 images that the network saw.")
+    ] = None,
+    polarity: Annotated[
+        str, typer.Option(help="Whether the ink is dark or light; auto looks. By default as the bundle says.")
+    ] = "",
+) -> None:
+    """Answer with a class, a calibrated confidence and a prediction set, or abstain and say why."""
+    from hardy.bundle import load_bundle
+    from hardy.prediction import predict_files
+
+    answers = predict_files(load_bundle(bundle), images, polarity=polarity, save_input=save_input)
+    errors = [answer.error for answer in answers if answer.error]
+    if json:
+        import json as json_module
+
+        typer.echo("\n".join(json_module.dumps(answer.as_json(), ensure_ascii=False) for answer in answers))
+    else:
+        _print_table([answer for answer in answers if not answer.error])
+    if errors:
+        raise DataError("\nhardy: ".join(errors))
+
+
+def _print_table(answers: list[Answer]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not answers:
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("Image", "Answer", "Confidence", "Prediction set", "Suspicion", "Why it abstains"):
+        table.add_column(heading, justify="right" if heading in ("Confidence", "Suspicion") else "left")
+    for answer in answers:
+        # Text, not str: rich reads markup in a str, and names come from outside.
+        row: list[Any] = [
+            Text(answer.image),
+            Text(answer.answer or "abstains", style="bold" if answer.answer else "yellow"),
+            f"{answer.confidence:.2%}",
+            Text("{" + ", ".join(answer.prediction_set) + "}"),
+            f"{answer.suspicion_percentile:.1f} %",
+            Text("; ".join(answer.reasons)),
+        ]
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    console.print(Text("Suspicion: the share of held-out images that are less suspicious.", style="dim"))
