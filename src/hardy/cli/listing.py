@@ -42,9 +42,10 @@ def _models() -> dict[str, str]:
 
 
 def _augmentations() -> dict[str, str]:
-    from hardy.augmentation import AUGMENTATIONS
+    from hardy.augmentation import AUGMENTATIONS, MIXINGS
 
-    return {name: (function.__doc__ or "").split("\n")[0] for name, function in AUGMENTATIONS.items()}
+    known = {**AUGMENTATIONS, **MIXINGS}
+    return {name: (function.__doc__ or "").split("\n")[0] for name, function in known.items()}
 
 
 def _datasets() -> dict[str, str]:
