@@ -25,7 +25,7 @@ from hardy.properties import PROPERTIES
 from hardy.recipes import RECIPES, get_recipe
 from hardy.scorecard import Scorecard
 
-VERBS = ("demo", "train", "evaluate", "attack", "report", "compare", "list", "data")
+VERBS = ("demo", "train", "evaluate", "attack", "report", "compare", "study", "list", "data")
 
 
 class Called(NamedTuple):

@@ -46,6 +46,7 @@ ORDER = (
     "evaluation",
     "report",
     "comparison",
+    "studies",
     "cli",
 )
 TRAINING_NEEDS = ("torch", "numpy", "safetensors", "rich")

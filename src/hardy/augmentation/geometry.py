@@ -26,7 +26,7 @@ def warp_about_centre(images: Images, linear: Tensor, move: Tensor) -> Images:
     height, width = images.shape[2:]
     # Places run from -1 to 1 along both sides, however long they are.
     stretch = images.new_tensor([[1.0, height / width], [width / height, 1.0]])
-    return warp(images, torch.cat([linear * stretch, 2 * move[:, :, None]], dim=2))
+    return warp(images, torch.cat([linear * stretch, 2 * move[:, :, None]], dim=2)).clamp(0.0, 1.0)
 
 
 def rotate(images: Images, rng: Randomness, *, degrees: float) -> Images:
@@ -95,4 +95,4 @@ def elastic(images: Images, rng: Randomness, *, pixels: float) -> Images:
     identity = torch.eye(2, 3, device=images.device).expand(count, 2, 3)
     grid = affine_grid(identity, list(images.shape), align_corners=False)
     in_places = field.movedim(1, 3) * images.new_tensor([2 * pixels / width, 2 * pixels / height])
-    return grid_sample(images, grid + in_places, align_corners=False)
+    return grid_sample(images, grid + in_places, align_corners=False).clamp(0.0, 1.0)

@@ -54,6 +54,12 @@ def _datasets() -> dict[str, str]:
     return {name: f"{entry.title} ({entry.role})" for name, entry in DATASETS.items()}
 
 
+def _studies() -> dict[str, str]:
+    from hardy.studies import STUDIES
+
+    return {name: study.description for name, study in STUDIES.items()}
+
+
 KINDS = {
     "recipes": _recipes,
     "models": _models,
@@ -62,6 +68,7 @@ KINDS = {
     "attacks": _attacks,
     "scores": _scores,
     "datasets": _datasets,
+    "studies": _studies,
 }
 
 

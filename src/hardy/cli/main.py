@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from hardy.cli import attack, compare, data, demo, evaluate, listing, report, train
+from hardy.cli import attack, compare, data, demo, evaluate, listing, report, study, train
 from hardy.errors import HardyError
 
 # What Typer makes of an interruption from the keyboard.
@@ -26,6 +26,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("attack")(attack.attack)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("study")(study.study)
 app.command("list")(listing.list_)
 app.add_typer(data.app, name="data")
 
