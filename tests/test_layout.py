@@ -30,6 +30,7 @@ ORDER = (
     "datasets",
     "models",
     "augmentation",
+    "corruptions",
     "attacks",
     "runs",
     "training",

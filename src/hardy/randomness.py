@@ -98,6 +98,19 @@ class Randomness:
         both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
         return both[:, :count].reshape(-1, *shape)
 
+    def many(self, count: int, *, draw: int = 0) -> Tensor:
+        """float32 (N, count), uniform on [-1, 1) in steps of 2^-15, for tens of thousands of numbers an example.
+
+        From NumPy's Philox4x64-10, an example at a time on the host, which is many times as fast as :meth:`bits`.
+        """
+        key = derive(self.seed, "many", *self.purpose)
+        words = [
+            np.random.Philox(key=key, counter=[0, 0, draw, example]).random_raw(-(-count // 4))
+            for example in self.examples.tolist()
+        ]
+        steps = np.stack(words).view("<i2")[:, :count]
+        return torch.from_numpy(steps).to(self.examples.device, torch.float32) * 2.0**-15
+
     def integers(self, high: int, *shape: int, draw: int = 0) -> Tensor:
         """int64 (N, *shape), uniform on 0 … high-1; ``high`` at most 2^16, where the bias is below 2^-16."""
         if not 0 < high <= 1 << 16:

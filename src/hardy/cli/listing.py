@@ -28,6 +28,16 @@ def _attacks() -> dict[str, str]:
     return {name: f"{attack.title} ({', '.join(attack.norms)}); {attack.reference}" for name, attack in ATTACKS.items()}
 
 
+def _corruptions() -> dict[str, str]:
+    from hardy.corruptions import CORRUPTIONS
+
+    return {
+        name: f"{it.description} ({'MNIST-C' if it.published else 'held out'}; severities {len(it.severities)}, "
+        f"default {it.default})"
+        for name, it in CORRUPTIONS.items()
+    }
+
+
 def _scores() -> dict[str, str]:
     from hardy.detection import SCORES
 
@@ -64,6 +74,7 @@ KINDS = {
     "recipes": _recipes,
     "models": _models,
     "augmentations": _augmentations,
+    "corruptions": _corruptions,
     "properties": _properties,
     "attacks": _attacks,
     "scores": _scores,
