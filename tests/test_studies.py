@@ -57,7 +57,8 @@ def test_controls_see_as_many_examples_as_the_arm(share: int, passes: int) -> No
     expected = torch.full((IMAGES,), passes)
     expected[chosen] += passes
     assert torch.equal(duplicated.bincount(minlength=IMAGES), expected)
-    # More steps go round all images evenly.
+    # More steps go round all images evenly, and begin with images of their own choice.
+    assert passes > 1 or share == 100 or not torch.equal(steps.bincount(minlength=IMAGES), expected)
     counts = steps.bincount(minlength=IMAGES)
     assert int(counts.max() - counts.min()) <= 1
 

@@ -46,7 +46,6 @@ STUDIED: dict[str, dict[str, float]] = {
 }
 CONTROLS = ("duplicated", "steps")
 BASE = "none"
-# Multiples of ten make a share of them whole.
 _HELD_OUT = 1000
 _BATCH = 500
 
@@ -100,8 +99,9 @@ def training_list(arm: Arm, images: int, passes: int) -> tuple[Tensor, Tensor]:
     added = chosen[: round(images * arm.share / 100)]
     clean = torch.arange(images)
     if arm.added == "steps":
-        total = passes * (images + len(added))
-        return added[:0], torch.cat([*[clean] * (total // images), chosen[: total % images]])
+        passed, left = divmod(passes * (images + len(added)), images)
+        further = torch.from_numpy(host_generator(arm.seed, "further").permutation(images))
+        return added[:0], torch.cat([clean.repeat(passed), further[:left]])
     if arm.added in (BASE, "duplicated"):
         return added[:0], torch.cat([clean, added]).repeat(passes)
     return added, torch.arange(images + len(added)).repeat(passes)

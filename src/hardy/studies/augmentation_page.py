@@ -93,14 +93,14 @@ def _sentences(
             + "."
         )
     largest = max(share for _, share in groups)
-    for control, words in (("duplicated", "duplicated clean images"), ("steps", "more gradient steps")):
+    for control, words in (("duplicated", "duplicated clean images"), ("steps", "additional gradient steps")):
         apart = [
             f"{figure.title} {_signed(figure, it)}"
             for figure in FIGURES
             if (it := gain(means[figure.name][control, largest], means[figure.name][_BASE])).direction
         ]
         found.append(
-            f"{largest} % of {words} alone, against no more of either, change "
+            f"Against nothing added, {largest} % of {words} change "
             + (", ".join(apart) if apart else "no figure by more than its interval")
             + "."
         )
