@@ -39,8 +39,8 @@ COMPACT = Recipe(
     label_smoothing=0.0,
     augmentation={"shift": {"pixels": 2}, "rotate": {"degrees": 10.0}},
 )
-# Measured on MNIST-C, and trained on none of its 15 generators: no salt and pepper, no shot noise, no fog or spatter, no
-# motion or glass blur, no dots, zigzags, stripes or edge detector. Turns, slants, scales and moves stay below its.
+# For MNIST-C, and trained on none of its 15 generators: no salt and pepper, no shot noise, no fog or spatter, no motion
+# or glass blur, no dots, zigzags, stripes or edge detector. Turns, slants, scales and moves stay below its.
 AUGMENTED = Recipe(
     name="augmented",
     description="the small network against distribution shift, without MNIST-C's own corruptions; sixteen epochs",
