@@ -111,7 +111,7 @@ def test_every_operation_of_augmix_comes_about_equally_often() -> None:
     # Halves of two greys: a move shows at the border, a stretch in the levels.
     images = torch.full((400, 1, 9, 9), 0.6)
     images[:, :, 4, 4] = 0.7
-    changed = random_operation(images, streams(400), severity=10.0)
+    changed = random_operation(images, streams(400).uniform(3), severity=10.0)
     stretched = (changed.amin((1, 2, 3)) == 0.0) & (changed.amax((1, 2, 3)) == 1.0)
     assert float(stretched.float().mean()) == pytest.approx(1 / 8, abs=0.05)
 

@@ -18,24 +18,29 @@ _OPERATIONS = 8
 _HIGHEST_SEVERITY = 10
 
 
-def random_operation(images: Images, rng: Randomness, *, severity: float, draw: int = 0) -> Images:
+def random_operation(images: Images, draws: Tensor, *, severity: float) -> Images:
     """One of AugMix's operations on each image: turn, slant (two ways), move (two ways), posterize, solarize, stretch.
 
-    ``severity``, from 0 to 10, bounds how much: 3 degrees, a slant of 0.03 and a thirtieth of the side for each unit;
-    four bits less and a threshold of 0 at 10. Equalizing is left out: most of a digit's pixels are of one grey.
+    Args:
+        images: float32 (N, C, H, W) in [0, 1].
+        draws: float32 (N, 3), uniform on [0, 1): which operation, how much, and in which direction.
+        severity: from 0 to 10, bounds how much: 3 degrees, a slant of 0.03 and a thirtieth of the side for each unit;
+            four bits less and a threshold of 0 at 10.
+
+    Equalizing is left out: most of a digit's pixels are of one grey.
     """
-    draws = rng.uniform(3, draw=draw)
     operation = (draws[:, 0] * _OPERATIONS).long()
     level = min(severity, _HIGHEST_SEVERITY) / _HIGHEST_SEVERITY * draws[:, 1]
     signed = torch.where(draws[:, 2] < 0.5, -level, level)
-    return torch.where(
-        (operation < _GEOMETRIC).reshape(-1, 1, 1, 1),
-        _geometric(images, operation, signed),
-        _tonal(images, operation, level.reshape(-1, 1, 1, 1)),
-    )
+    changed = images.clone()
+    for kind, operate in ((operation < _GEOMETRIC, _geometric), (operation >= _GEOMETRIC, _tonal)):
+        rows = kind.nonzero()[:, 0]
+        if len(rows):
+            changed[rows] = operate(images[rows], operation[rows], level[rows], signed[rows])
+    return changed
 
 
-def _geometric(images: Images, operation: Tensor, signed: Tensor) -> Images:
+def _geometric(images: Images, operation: Tensor, _level: Tensor, signed: Tensor) -> Images:
     angle, slant_x, slant_y, move_x, move_y = (signed * (operation == number) for number in range(_GEOMETRIC))
     angle = math.radians(30.0) * angle
     cosine, sine = angle.cos(), angle.sin()
@@ -43,7 +48,8 @@ def _geometric(images: Images, operation: Tensor, signed: Tensor) -> Images:
     return warp_about_centre(images, torch.stack(rows, 1), torch.stack([move_x, move_y], 1) / 3)
 
 
-def _tonal(images: Images, operation: Tensor, level: Tensor) -> Images:
+def _tonal(images: Images, operation: Tensor, level: Tensor, _signed: Tensor) -> Images:
+    level = level.reshape(-1, 1, 1, 1)
     posterize, solarize = ((operation == number).reshape(-1, 1, 1, 1) for number in (_GEOMETRIC, _GEOMETRIC + 1))
     steps = 2.0 ** (8 - (4 * level).round()) - 1
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
@@ -58,17 +64,14 @@ def augmix(images: Images, rng: Randomness, *, severity: float) -> Images:
     The chains' weights are Dirichlet(1), the share of their mean is uniform. ``severity`` is from 0 to 10, 3 in the
     paper. Hendrycks et al., ICLR 2020, arXiv:1912.02781; without its consistency loss.
     """
-    draws = rng.uniform(2 * _CHAINS + 1)
+    draws, operations = rng.uniform(2 * _CHAINS + 1), rng.fold("operations").uniform(_DEPTH, _CHAINS, 3)
     weights = -torch.log1p(-draws[:, :_CHAINS]) + 1e-6
     weights = weights / weights.sum(1, keepdim=True)
-    depth = 1 + (draws[:, _CHAINS:-1] * _DEPTH).long()
-    mean = torch.zeros_like(images)
-    for number in range(_CHAINS):
-        current, chain = images, rng.fold("chain", number)
-        for place in range(_DEPTH):
-            going_on = (depth[:, number] > place).nonzero()[:, 0]
-            if len(going_on):
-                operated = random_operation(current[going_on], chain.select(going_on), severity=severity, draw=place)
-                current = current.index_copy(0, going_on, operated)
-        mean = mean + weights[:, number].reshape(-1, 1, 1, 1) * current
+    depth = (1 + (draws[:, _CHAINS:-1] * _DEPTH).long()).flatten()
+    chains = images.repeat_interleave(_CHAINS, 0)
+    for place in range(_DEPTH):
+        going_on = (depth > place).nonzero()[:, 0]
+        drawn = operations[:, place].flatten(0, 1)[going_on]
+        chains[going_on] = random_operation(chains[going_on], drawn, severity=severity)
+    mean = (chains.unflatten(0, (-1, _CHAINS)) * weights.reshape(*weights.shape, 1, 1, 1)).sum(1)
     return torch.lerp(images, mean, draws[:, -1:].reshape(-1, 1, 1, 1)).clamp(0.0, 1.0)

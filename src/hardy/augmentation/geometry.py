@@ -79,7 +79,9 @@ def affine(images: Images, rng: Randomness, *, degrees: float, shear: float, sca
     angle, slant = math.radians(degrees) * draws[:, 0], torch.tan(math.radians(shear) * draws[:, 1])
     cosine, sine = angle.cos(), angle.sin()
     rows = [torch.stack([cosine, cosine * slant - sine], 1), torch.stack([sine, sine * slant + cosine], 1)]
-    linear = torch.stack(rows, 1) / (1.0 + scale * draws[:, 2]).reshape(-1, 1, 1)
+    # However large the setting, an image neither vanishes nor is turned inside out.
+    factor = (1.0 + scale * draws[:, 2]).clamp_min(0.05)
+    linear = torch.stack(rows, 1) / factor.reshape(-1, 1, 1)
     return warp_about_centre(images, linear, fraction * draws[:, 3:])
 
 

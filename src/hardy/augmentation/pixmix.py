@@ -33,7 +33,8 @@ def pixmix(images: Images, rng: Randomness, *, beta: float, severity: float) -> 
     """
     pictures = mixing_set(*images.shape[1:], device=images.device)
     draws = rng.uniform(2 + _ROUNDS, 5)
-    changed = random_operation(images, rng.fold("first"), severity=severity)
+    operations = rng.fold("operations").uniform(1 + _ROUNDS, 3)
+    changed = random_operation(images, operations[:, 0], severity=severity)
     mixed = _choose(draws[:, 0, 0] < 0.5, changed, images)
     rounds = (draws[:, 1, 0] * (_ROUNDS + 1)).long()
     picture = pictures[(draws[:, 1, 1] * len(pictures)).long()]
@@ -41,7 +42,7 @@ def pixmix(images: Images, rng: Randomness, *, beta: float, severity: float) -> 
         rows = (rounds > number).nonzero()[:, 0]
         if len(rows):
             drawn = draws[rows, 2 + number]
-            other = random_operation(images[rows], rng.select(rows).fold("round"), severity=severity, draw=number)
+            other = random_operation(images[rows], operations[rows, 1 + number], severity=severity)
             other = _choose(drawn[:, 0] < 0.5, other, picture[rows])
             mixed = mixed.index_copy(0, rows, _mixed_once(mixed[rows], other, drawn[:, 1:], beta))
     return mixed

@@ -14,7 +14,7 @@ _KNOTS = (2, 3, 6)
 def contrast(images: Images, rng: Randomness, *, loss: float) -> Images:
     """Squeeze the grey levels into a random part of the range, of width uniform in [1 - ``loss``, 1] (``loss`` ≤ 1)."""
     draws = rng.uniform(2)
-    width = 1.0 - loss * draws[:, 0]
+    width = (1.0 - loss * draws[:, 0]).clamp_min(0.0)
     low = (1.0 - width) * draws[:, 1]
     return images * width.reshape(-1, 1, 1, 1) + low.reshape(-1, 1, 1, 1)
 
