@@ -25,7 +25,7 @@ from hardy.properties import PROPERTIES
 from hardy.recipes import RECIPES, get_recipe
 from hardy.scorecard import Scorecard
 
-VERBS = ("demo", "train", "evaluate", "attack", "bundle", "predict", "report", "compare", "list", "data")
+VERBS = ("demo", "train", "evaluate", "attack", "bundle", "predict", "report", "compare", "study", "list", "data")
 
 
 class Called(NamedTuple):
@@ -191,6 +191,11 @@ def test_any_importable_classifier_is_measured(hardy: Hardy, tmp_path: Path) -> 
         ("report nowhere", "nowhere is no run of hardy"),
         ("compare nowhere", "at least two runs"),
         ("compare nowhere elsewhere", "nowhere is no run of hardy"),
+        ("study", "Missing argument"),
+        ("study augmentatio --out OUT", "unknown study 'augmentatio'; did you mean augmentation"),
+        ("study augmentation --out OUT --model compat", "unknown recipe 'compat'; did you mean compact"),
+        ("study augmentation --out OUT --only rotat", "'rotat'; did you mean rotate"),
+        ("study augmentation --out OUT --seeds 0", "seeds 0"),
         ("list", "Missing argument"),
         ("list recipe", "unknown kind 'recipe'; did you mean recipes"),
         ("data nonsense", "No such command 'nonsense'"),

@@ -235,26 +235,42 @@ AUGMENTED = {
     "rotate": {"degrees": 20.0},
     "translate": {"fraction": 0.2},
     "shift": {"pixels": 2},
+    "scale": {"fraction": 0.2},
+    "shear": {"degrees": 15.0},
+    "affine": {"degrees": 10.0, "shear": 10.0, "scale": 0.1, "fraction": 0.1},
+    "elastic": {"pixels": 1.0},
     "gaussian_noise": {"deviation": 0.3},
+    "uniform_noise": {"amount": 0.3},
+    "impulse_noise": {"amount": 0.1},
+    "erase": {"area": 0.3},
+    "invert_part": {"area": 0.5},
+    "strokes": {"count": 2, "width": 3.0},
+    "contrast": {"loss": 0.7},
+    "invert": {"probability": 0.5},
+    "shade": {"weight": 0.7},
+    "blur": {"deviation": 1.5},
+    "random_convolution": {"weight": 0.9},
+    "augmix": {"severity": 3.0},
+    "pixmix": {"beta": 3.0, "severity": 3.0},
 }
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_an_augmentation_stays_in_range_and_belongs_to_the_example(name: str) -> None:
     assert name in AUGMENTED, "add settings for the new augmentation to AUGMENTED"
-    images, _, indices = some_digits()
+    images, labels, indices = some_digits()
     rng, steps = Randomness(0, indices, ("training", 1)), {name: AUGMENTED[name]}
-    augmented = augment(images, rng, steps)
+    augmented = augment(images, labels, rng, steps)[0]
     assert augmented.shape == images.shape
     assert augmented.dtype == torch.float32
     assert augmented.isfinite().all()
     assert augmented.min() >= 0
     assert augmented.max() <= 1
     assert not torch.equal(augmented, images)
-    assert torch.equal(augment(images, rng, steps), augmented)
+    assert torch.equal(augment(images, labels, rng, steps)[0], augmented)
     some = torch.tensor([7, 3, 11])
-    assert torch.allclose(augment(images[some], rng.select(some), steps), augmented[some], atol=1e-6)
-    assert not torch.equal(augment(images, Randomness(0, indices, ("training", 2)), steps), augmented)
+    assert torch.allclose(augment(images[some], labels[some], rng.select(some), steps)[0], augmented[some], atol=1e-6)
+    assert not torch.equal(augment(images, labels, Randomness(0, indices, ("training", 2)), steps)[0], augmented)
 
 
 @pytest.mark.parametrize("entry", DATASETS.values(), ids=DATASETS)

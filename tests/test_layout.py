@@ -56,6 +56,7 @@ ORDER = (
     "report",
     "comparison",
     "bundling",
+    "studies",
     "cli",
 )
 TRAINING_NEEDS = ("torch", "numpy", "safetensors", "rich")

@@ -69,9 +69,33 @@ def test_a_loss_is_one_repeatable_number_that_trains_everything_and_leaves_modes
 def test_cross_entropy_is_the_mean_surprise_at_smoothed_labels(smoothing: float) -> None:
     model, given = seeded_linear(3, 6), batch(side=6)
     loss = LOSSES["cross_entropy"](model, given, replace(PLAIN, label_smoothing=smoothing))
-    target = (1 - smoothing) * torch.eye(3)[given.labels] + smoothing / 3
+    target = (1 - smoothing) * torch.eye(3)[given.targets] + smoothing / 3
     expected = -(target * model(given.images).log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_soft_labels_weigh_the_surprise_of_each_class(name: str, smoothing: float) -> None:
+    model, given, recipe = seeded_linear(3, 6), batch(side=6), replace(PLAIN, label_smoothing=smoothing)
+    soft = torch.rand(6, 3, generator=torch.Generator().manual_seed(1)).softmax(1)
+    loss = LOSSES[name](model, given._replace(targets=soft), recipe, **SETTINGS[name])
+    # A loss is linear in its targets, so that of soft labels is the mean over the hard ones.
+    hard = [
+        LOSSES["cross_entropy"](model, Batch(image[None], torch.tensor([label]), given.rng, 1.0), recipe)
+        for image in given.images
+        for label in range(3)
+    ]
+    rest = LOSSES[name](model, given, recipe, **SETTINGS[name]) - LOSSES["cross_entropy"](model, given, recipe)
+    torch.testing.assert_close(loss - rest, (torch.stack(hard).reshape(6, 3) * soft).sum(1).mean())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_one_hot_labels_are_labels(name: str) -> None:
+    model, given = seeded_linear(3, 6), batch(side=6)
+    one_hot = nn.functional.one_hot(given.targets, 3).float()
+    loss = LOSSES[name](model, given._replace(targets=one_hot), PLAIN, **SETTINGS[name])
+    torch.testing.assert_close(loss, LOSSES[name](model, given, PLAIN, **SETTINGS[name]))
 
 
 @pytest.mark.parametrize("changes", [{"beta": 0.0}, {"eps": 0.0}, {"progress": 0.0}])
@@ -94,13 +118,13 @@ def test_trades_weighs_the_divergence_at_the_worst_image_within_the_ramped_radiu
     assert float(worst.max()) <= 1.0
     clean, moved = model(given.images).softmax(1).double(), model(worst).softmax(1).double()
     divergence = (clean * (clean.log() - moved.log())).sum(1).mean()
-    natural = nn.functional.cross_entropy(model(given.images), given.labels)
+    natural = nn.functional.cross_entropy(model(given.images), given.targets)
     torch.testing.assert_close(loss.double(), natural.double() + 3.0 * divergence, rtol=1e-4, atol=1e-6)
 
 
 def test_trades_finds_the_worst_image_of_two_linear_classes() -> None:
     # With two classes the divergence grows with the change of the one margin, whose largest is a corner of the ball.
-    model, given = seeded_linear(2, 6), batch(side=6)._replace(labels=torch.arange(6) % 2)
+    model, given = seeded_linear(2, 6), batch(side=6)._replace(targets=torch.arange(6) % 2)
     with torch.no_grad():
         model.weight.mul_(0.1)
     seen = asked(model)

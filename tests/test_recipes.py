@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 
+from hardy.corruptions import CORRUPTIONS, PUBLISHED
 from hardy.errors import UsageError
 from hardy.models import build_model, parameter_count
 from hardy.recipes import RECIPES, get_recipe
@@ -60,6 +62,19 @@ def test_an_et_al_are_followed() -> None:
         assert (part.optimizer, part.learning_rate, part.schedule, part.decay) == ("adam", 1e-3, "exponential", 0.98)
         assert (part.epochs, part.batch_size, part.averaging) == (150, 120, 0.999)
         assert part.augmentation == {"rotate": {"degrees": 20}, "translate": {"fraction": 0.2}}
+
+
+def test_augmented_trains_on_none_of_the_corruptions_it_is_measured_on() -> None:
+    steps = get_recipe("augmented").augmentation
+    inner = {name for key, settings in steps.items() if key.startswith("one_of") for name in settings}
+    used = {*steps, *inner}
+    assert used & {"impulse_noise", "rotate", "translate", "scale", "shear", "augmix"} == set()
+    geometry = steps["affine"]
+    default = {name: CORRUPTIONS[name].settings[CORRUPTIONS[name].default - 1] for name in PUBLISHED}
+    assert math.radians(geometry["degrees"]) < default["rotate"]["radians"]
+    assert math.radians(geometry["shear"]) < default["shear"]["radians"]
+    assert 28 * geometry["fraction"] < default["translate"]["pixels"]
+    assert 1 - geometry["scale"] > 1 / default["scale"]["factor"]
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest_names() -> None:

@@ -24,6 +24,9 @@ Images: TypeAlias = Tensor
 Labels: TypeAlias = Tensor
 """int64 (N,), from 0 to K-1."""
 
+Targets: TypeAlias = Tensor
+"""What is trained towards: labels, or float32 (N, K), whose rows are distributions (soft labels)."""
+
 Logits: TypeAlias = Tensor
 """float32 (N, K)."""
 

@@ -70,15 +70,22 @@ def _models() -> dict[str, str]:
 
 
 def _augmentations() -> dict[str, str]:
-    from hardy.augmentation import AUGMENTATIONS
+    from hardy.augmentation import AUGMENTATIONS, MIXINGS
 
-    return {name: (function.__doc__ or "").split("\n")[0] for name, function in AUGMENTATIONS.items()}
+    known = {**AUGMENTATIONS, **MIXINGS}
+    return {name: (function.__doc__ or "").split("\n")[0] for name, function in known.items()}
 
 
 def _datasets() -> dict[str, str]:
     from hardy.datasets import DATASETS
 
     return {name: f"{entry.title} ({entry.role})" for name, entry in DATASETS.items()}
+
+
+def _studies() -> dict[str, str]:
+    from hardy.studies import STUDIES
+
+    return {name: study.description for name, study in STUDIES.items()}
 
 
 KINDS = {
@@ -93,6 +100,7 @@ KINDS = {
     "calibrators": _calibrators,
     "prediction-sets": _prediction_sets,
     "datasets": _datasets,
+    "studies": _studies,
 }
 
 

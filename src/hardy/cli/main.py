@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from hardy.cli import attack, bundle, compare, data, demo, evaluate, listing, predict, report, train
+from hardy.cli import attack, bundle, compare, data, demo, evaluate, listing, predict, report, study, train
 from hardy.errors import HardyError
 
 # What Typer makes of an interruption from the keyboard.
@@ -28,6 +28,7 @@ app.command("bundle")(bundle.bundle)
 app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("study")(study.study)
 app.command("list")(listing.list_)
 app.add_typer(data.app, name="data")
 

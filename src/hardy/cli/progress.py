@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 if TYPE_CHECKING:
     from hardy.evaluation import Progress as EvaluationProgress
+    from hardy.studies import Progress as StudyProgress
     from hardy.training import Update
 
 
@@ -59,5 +60,24 @@ def evaluation_progress() -> Iterator[Callable[[EvaluationProgress], None]]:
                 completed=progress.done,
                 description=f"{cell.measure} {setting} on {cell.dataset}".replace("  ", " "),
             )
+
+        yield report
+
+
+@contextmanager
+def study_progress() -> Iterator[Callable[[StudyProgress], None]]:
+    """One bar over all arms that are missing."""
+    with Progress(
+        TextColumn("study"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bars:
+        task = bars.add_task("", total=None)
+
+        def report(progress: StudyProgress) -> None:
+            bars.update(task, total=progress.arms, completed=progress.done, description=progress.arm)
 
         yield report

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hardy.augmentation import augment
-from hardy.contracts import Labels, check_settings, left_untouched
+from hardy.augmentation import augment, mixes
+from hardy.contracts import Labels, Targets, check_settings, left_untouched
 from hardy.devices import native_bf16
 from hardy.errors import HardyError, RunError, UsageError, unknown
 from hardy.models import build_model
@@ -30,10 +30,13 @@ EVALUATION_BATCH = 1000
 
 
 class Split(NamedTuple):
-    """Images as stored (uint8, or float32 in [0, 1]), (N, C, H, W), and int64 labels (N,), both on the device."""
+    """Images as stored (uint8, or float32 in [0, 1]), (N, C, H, W), and what they are, both on the device.
+
+    Labels are int64 (N,); to train on they may be soft, float32 (N, K).
+    """
 
     images: Tensor
-    labels: Labels
+    labels: Targets
 
 
 class Update(NamedTuple):
@@ -152,6 +155,9 @@ def _fit(
             averages = {"averaged": averaged.state} if averaged else {}
             save_tensors(checkpoint, groups | averages, facts | rest | {"history": state.history})
 
+    all_targets = train.labels
+    if mixes(recipe.augmentation) and not all_targets.is_floating_point():
+        all_targets = nn.functional.one_hot(all_targets, classes).float()
     steps = recipe.epochs * steps_an_epoch
     order = torch.empty(0)
     started, since, accuracy = time.perf_counter(), state.step, None
@@ -165,14 +171,15 @@ def _fit(
         rng = Randomness(seed, batch, ("training", epoch))
         images = train.images[batch]
         images = images.float() / 255 if images.dtype == torch.uint8 else images
-        images = augment(images, rng, recipe.augmentation).contiguous(memory_format=torch.channels_last)
+        images, targets = augment(images, all_targets[batch], rng, recipe.augmentation)
+        images = images.contiguous(memory_format=torch.channels_last)
 
         # Dropout draws from the global generator: seeding it by step makes every step a function of its number.
         _seed_generator(device, derive(seed, "step", state.step))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, state.step, steps, steps_an_epoch)
         with precision:
-            given = Batch(images, train.labels[batch], rng, state.step / steps)
+            given = Batch(images, targets, rng, state.step / steps)
             loss = LOSSES[recipe.loss](model, given, recipe, **recipe.loss_settings)
         optimizer.zero_grad()
         loss.backward()

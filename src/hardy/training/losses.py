@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from hardy.contracts import Images, Labels, Logits, left_untouched
+from hardy.contracts import Images, Logits, Targets, left_untouched
 from hardy.randomness import Randomness
 from hardy.threats import ThreatModel
 from hardy.training.recipe import Recipe
@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     """What one step trains on; ``progress`` is the share of all steps that is done."""
 
     images: Images
-    labels: Labels
+    targets: Targets
     rng: Randomness
     progress: float
 
@@ -32,7 +32,7 @@ Loss: TypeAlias = Callable[..., Tensor]
 
 def cross_entropy(model: nn.Module, batch: Batch, recipe: Recipe) -> Tensor:
     """Mean cross-entropy with the recipe's label smoothing."""
-    return nn.functional.cross_entropy(model(batch.images), batch.labels, label_smoothing=recipe.label_smoothing)
+    return _surprise(model(batch.images), batch.targets, recipe)
 
 
 def trades(
@@ -54,8 +54,12 @@ def trades(
     threat = ThreatModel("linf", eps * min(1.0, batch.progress / ramp) if ramp else eps)
     clean = model(batch.images)
     worst = _most_divergent(model, batch, clean.detach(), threat, int(steps), step_size)
-    natural = nn.functional.cross_entropy(clean, batch.labels, label_smoothing=recipe.label_smoothing)
-    return natural + beta * _divergence(model(worst), clean)
+    return _surprise(clean, batch.targets, recipe) + beta * _divergence(model(worst), clean)
+
+
+def _surprise(answer: Logits, targets: Targets, recipe: Recipe) -> Tensor:
+    """Mean cross-entropy: the one place where targets, soft or not, meet logits."""
+    return nn.functional.cross_entropy(answer, targets, label_smoothing=recipe.label_smoothing)
 
 
 def _most_divergent(

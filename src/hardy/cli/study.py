@@ -1,0 +1,56 @@
+"""``hardy study``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hardy.cli.options import DataDir, Device, Json, Resume, Seed
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="A study's name; 'hardy list studies' shows them.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    model: Annotated[
+        str | None, typer.Option(help="The recipe whose network is trained; the study's own by default.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How often each arm is trained.")] = 3,
+    budget: Annotated[
+        str, typer.Option(help="quick, standard or full: how much is trained and measured.")
+    ] = "standard",
+    only: Annotated[list[str] | None, typer.Option(help="Only this part of the study; may be repeated.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many training images, and test images a figure.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    resume: Resume = False,
+    json: Json = False,
+) -> None:
+    """Train and measure several arms side by side: a table with intervals."""
+    from hardy.cli.progress import study_progress
+    from hardy.studies import Options, get_study, run_study
+
+    chosen = get_study(name)
+    options = Options(
+        model=model or chosen.model,
+        seeds=seeds,
+        seed=seed,
+        budget=budget,  # type: ignore[arg-type]
+        only=tuple(only or ()),
+        limit=limit,
+        device=device,
+        data_dir=data_dir,
+    )
+    with study_progress() as report:
+        page = run_study(chosen, out, options, resume=resume, report=report)
+    if json:
+        import json as json_module
+
+        typer.echo(json_module.dumps(page.figures, indent=1, ensure_ascii=False))
+        return
+    typer.echo(page.markdown.split("\n## ")[0].rstrip())
+    typer.echo(f"\nall differences: {out / 'study.md'}")

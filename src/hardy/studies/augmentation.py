@@ -1,0 +1,198 @@
+"""The augmentation study: what each augmentation adds beyond more examples and more gradient steps.
+
+Some of the training images are augmented once and added to the training set. Beside each such arm stand two controls
+that see as many examples and take as many gradient steps: one has the same images added as they are, one has nothing
+added and goes on training. So what an augmentation gains over both is due to neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import polars as pl
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from hardy.augmentation import augment, mixes
+from hardy.contracts import Targets
+from hardy.datasets import available, load_dataset
+from hardy.devices import choose_device
+from hardy.errors import UsageError
+from hardy.models import build_model
+from hardy.properties.framework import Budget
+from hardy.randomness import Randomness, derive, host_generator
+from hardy.recipes import get_recipe
+from hardy.studies.augmentation_page import make_page
+from hardy.studies.conditions import NOISE, ROTATION, Sizes, make_conditions, try_on
+from hardy.studies.framework import Options, Prepared, Study
+from hardy.training import Recipe, Split, fit
+
+SHARES = (10, 20, 30, 100)
+"""Percent of the training images that are added."""
+
+STUDIED: dict[str, dict[str, float]] = {
+    "rotate": ROTATION,
+    "gaussian_noise": NOISE,
+    "mixup": {"alpha": 1.0},
+    "cutmix": {"alpha": 1.0},
+    "elastic": {"pixels": 1.0},
+    "erase": {"area": 0.25},
+    "augmix": {"severity": 3.0},
+    "pixmix": {"beta": 3.0, "severity": 3.0},
+}
+CONTROLS = ("duplicated", "steps")
+BASE = "none"
+_HELD_OUT = 1000
+_BATCH = 500
+
+
+class Effort(NamedTuple):
+    """What a budget is spent on: training images, passes over them, and what is measured."""
+
+    images: int
+    passes: int
+    sizes: Sizes
+
+
+EFFORTS: dict[Budget, Effort] = {
+    "quick": Effort(10_000, 1, Sizes(500, 300, 50, 100, 300)),
+    "standard": Effort(55_000, 2, Sizes(2000, 1000, 400, 500, 1000)),
+    "full": Effort(55_000, 5, Sizes(10_000, 5000, 1000, 1000, 2000)),
+}
+
+
+class Arm(NamedTuple):
+    """One training: what was added, how much of it in percent, and the number of its seed."""
+
+    added: str
+    share: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.added}-{self.share}-seed{self.seed}"
+
+
+def arms_of(options: Options) -> list[Arm]:
+    """The arms, seed by seed; the shares of one augmentation follow each other."""
+    names = [name for name in STUDIED if not options.only or name in options.only]
+    return [
+        Arm(added, share, seed)
+        for seed in range(options.seed, options.seed + options.seeds)
+        for added, share in [(BASE, 0), *((name, share) for name in (*CONTROLS, *names) for share in SHARES)]
+    ]
+
+
+def training_list(arm: Arm, images: int, passes: int) -> tuple[Tensor, Tensor]:
+    """Which images an arm trains on.
+
+    Returns:
+        ``added``: int64 (A,), the images that are augmented; none for a control.
+        ``order``: int64 (passes · (images + share)), each a training image, or ``images`` + a place in ``added``.
+            Controls have exactly as many.
+    """
+    chosen = torch.from_numpy(host_generator(arm.seed, "added").permutation(images))
+    added = chosen[: round(images * arm.share / 100)]
+    clean = torch.arange(images)
+    if arm.added == "steps":
+        passed, left = divmod(passes * (images + len(added)), images)
+        further = torch.from_numpy(host_generator(arm.seed, "further").permutation(images))
+        return added[:0], torch.cat([clean.repeat(passed), further[:left]])
+    if arm.added in (BASE, "duplicated"):
+        return added[:0], torch.cat([clean, added]).repeat(passes)
+    return added, torch.arange(images + len(added)).repeat(passes)
+
+
+def prepare(options: Options) -> Prepared:
+    recipe = _recipe(options.model)
+    effort = _effort(options)
+    device = choose_device(options.device)
+    train = load_dataset("mnist/train", options.data_dir)
+    held_out = load_dataset("mnist/held-out", options.data_dir)
+    test = load_dataset("mnist/test", options.data_dir)
+    foreign = [
+        load_dataset(name, options.data_dir)
+        for name, reason in available(options.data_dir, "out-of-distribution").items()
+        if reason is None
+    ]
+    foreign = [dataset for dataset in foreign if dataset.images.shape[1:] == test.images.shape[1:]]
+    conditions = [
+        it._replace(images=it.images.to(device), labels=None if it.labels is None else it.labels.to(device))
+        for it in make_conditions(test, foreign, effort.sizes, options.seed)
+    ]
+    first = train.measuring_order()[: effort.images]
+    images, labels = train.images[first], train.labels[first]
+    choosing = Split(held_out.images[:_HELD_OUT].to(device), held_out.labels[:_HELD_OUT].to(device))
+    classes = len(train.classes)
+
+    # The 10 % that are added are among the 20 %, so the four shares of an augmentation are made once.
+    @lru_cache(maxsize=1)
+    def augmented(name: str, seed: int) -> tuple[Tensor, Targets]:
+        chosen, _ = training_list(Arm(name, 100, seed), len(images), 1)
+        return augment_once(images[chosen], labels[chosen], chosen, name, seed, classes)
+
+    def measure(key: str, stop: Callable[[], bool]) -> pl.DataFrame:
+        arm = by_key[key]
+        added, order = training_list(arm, len(images), effort.passes)
+        pool, targets = images, labels
+        if len(added):
+            new, new_targets = augmented(arm.added, arm.seed)
+            pool = torch.cat([images, new[: len(added)]])
+            soft = new_targets.is_floating_point()
+            targets = torch.cat([one_hot(labels, classes).float() if soft else labels, new_targets[: len(added)]])
+        split = Split(pool[order].to(device), targets[order].to(device))
+        fitted = fit(recipe, split, choosing, classes, seed=derive(arm.seed, "study"), stop=stop)
+        architecture = recipe.architecture(classes)
+        classifier = build_model(architecture["name"], **architecture["arguments"])
+        classifier.load_state_dict(fitted.weights)
+        return try_on(classifier.eval().to(device), conditions, effort.sizes.attacked, options.seed)
+
+    by_key = {arm.key: arm for arm in arms_of(options)}
+    data = {dataset.name: dataset.sha256 for dataset in (train, held_out, test, *foreign)}
+    return Prepared(list(by_key), {"data": data, "recipe": recipe.to_dict()}, measure)
+
+
+def augment_once(
+    images: Tensor, labels: Tensor, indices: Tensor, name: str, seed: int, classes: int
+) -> tuple[Tensor, Targets]:
+    """Stored images augmented and stored again, in 8 bits, with their targets: soft where the augmentation mixes."""
+    steps: dict[str, Any] = {name: STUDIED[name]}
+    targets = one_hot(labels, classes).float() if mixes(steps) else labels
+    parts = [
+        augment(images[rows].float() / 255, targets[rows], Randomness(seed, indices[rows], ("study", "added")), steps)
+        for rows in torch.arange(len(images)).split(_BATCH)
+    ]
+    new, new_targets = (torch.cat(each) for each in zip(*parts, strict=True))
+    return (new * 255).round().to(torch.uint8), new_targets
+
+
+def _recipe(name: str) -> Recipe:
+    recipe = get_recipe(name)
+    if recipe.members:
+        raise UsageError(f"recipe '{name}' is an ensemble; the study trains one network, for example compact")
+    # All passes are one epoch of a list, so that an arm can have a tenth of a pass more than another.
+    return replace(recipe, name="arm", epochs=1, augmentation={})
+
+
+def _effort(options: Options) -> Effort:
+    effort = EFFORTS[options.budget]
+    if options.limit is None:
+        return effort
+    sizes = Sizes(*(min(size, options.limit) for size in effort.sizes))
+    return Effort(min(effort.images, options.limit), effort.passes, sizes)
+
+
+AUGMENTATION = Study(
+    name="augmentation",
+    description="each augmentation at 10 to 100 % added, beside duplicated images and as many gradient steps",
+    model="fast",
+    parts=tuple(STUDIED),
+    prepare=prepare,
+    summarise=lambda options, records: make_page(
+        options, [(arm.added, arm.share, arm.key) for arm in arms_of(options)], records
+    ),
+)

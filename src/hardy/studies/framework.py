@@ -1,0 +1,164 @@
+"""What a study is: arms that are trained and measured one by one, and a page made from what was measured.
+
+Each arm is one file of records, written whole or not at all, and depends on no other arm: a study that was stopped goes
+on at the first arm that is missing, to the same figures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import polars as pl
+
+from hardy.devices import choose_device, describe
+from hardy.errors import RunError, UsageError, unknown
+from hardy.files import write_aside, write_json, write_text
+from hardy.properties.framework import Budget
+from hardy.records import read
+from hardy.runs import Run, environment
+from hardy.training.interrupt import stop_on_signal
+from hardy.training.loop import Stopped
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every study takes.
+
+    Attributes:
+        model: the recipe whose network and optimiser are used.
+        seeds: how many trainings an arm has.
+        seed: the first of them.
+        budget: how much is trained and measured.
+        only: names of the parts of the study that are wanted; all where it is empty.
+        limit: at most so many training images, and test images a figure.
+        device: ``auto``, ``cpu``, ``cuda``, …
+        data_dir: where to look for datasets first.
+    """
+
+    model: str
+    seeds: int = 3
+    seed: int = 0
+    budget: Budget = "standard"
+    only: tuple[str, ...] = ()
+    limit: int | None = None
+    device: str = "auto"
+    data_dir: Path | None = None
+
+
+class Prepared(NamedTuple):
+    """A study ready to run.
+
+    Attributes:
+        arms: names of arms, which are file names too, in order.
+        facts: what the figures depend on besides the options, as JSON values: datasets and their hashes.
+        measure: trains and measures one arm; asks now and then whether to stop.
+    """
+
+    arms: Sequence[str]
+    facts: dict[str, Any]
+    measure: Callable[[str, Callable[[], bool]], pl.DataFrame]
+
+
+class Page(NamedTuple):
+    """What a study found: all figures as JSON values, and the page in Markdown."""
+
+    figures: dict[str, Any]
+    markdown: str
+
+
+class Progress(NamedTuple):
+    """What a study reports before each arm, and at its end."""
+
+    done: int
+    arms: int
+    arm: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table of arms. Registered in :mod:`hardy.studies`.
+
+    Attributes:
+        name: what the command line calls it.
+        description: one line for the user.
+        model: the recipe it uses unless another is named.
+        parts: what ``only`` may name.
+        prepare: loads what all arms share.
+        summarise: from the options and each arm's records to the page; trains and measures nothing.
+    """
+
+    name: str
+    description: str
+    model: str
+    parts: tuple[str, ...]
+    prepare: Callable[[Options], Prepared]
+    summarise: Callable[[Options, Mapping[str, pl.DataFrame]], Page]
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    options: Options,
+    *,
+    resume: bool = False,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> Page:
+    """Run what is missing of a study in the run folder ``out``: ``arms/``, then ``study.json`` and ``study.md``.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came; finished arms are kept.
+        RunError: the folder holds something else, or a study with other options.
+        UsageError: unknown part, budget or device; fewer than one seed or example.
+    """
+    _check(study, options)
+    run = Run.open_or_create(out) if resume else Run.create(out)
+    found = run.manifest.get("study")
+    if found is None and len(run.manifest) > 1:
+        raise RunError(f"{out} holds a run that is no study; choose another --out")
+    prepared = study.prepare(options)
+    asked = {"name": study.name, "options": _as_json(options), "facts": prepared.facts}
+    for key, value in asked.items():
+        if found is not None and found[key] != value:
+            what = "datasets" if key == "facts" else key
+            raise RunError(f"{out} holds a study with other {what}; resume with the same, or choose another --out")
+    described = describe(choose_device(options.device))
+    run.manifest["study"] = asked | {"environment": environment(described, prepared.facts.get("data", {}))}
+    run.save()
+
+    files = {arm: out / "arms" / f"{arm}.parquet" for arm in prepared.arms}
+    missing = [arm for arm, file in files.items() if not file.exists()]
+    with stop_on_signal() as stop:
+        for done, arm in enumerate(missing):
+            report(Progress(done, len(missing), arm))
+            if stop():
+                raise Stopped(f"stopped with {len(missing) - done} of {len(files)} arms to go; go on with --resume")
+            records = prepared.measure(arm, stop)
+            with write_aside(files[arm]) as aside:
+                records.write_parquet(aside)
+    report(Progress(len(missing), len(missing), ""))
+    page = study.summarise(options, {arm: read(file) for arm, file in files.items()})
+    write_json(out / "study.json", {"schema": 1, **asked, "figures": page.figures})
+    write_text(out / "study.md", page.markdown)
+    return page
+
+
+def _check(study: Study, options: Options) -> None:
+    for part in options.only:
+        if part not in study.parts:
+            raise unknown(f"part of the study '{study.name}'", part, study.parts)
+    if options.budget not in get_args(Budget):
+        raise UsageError(f"unknown budget '{options.budget}'; known: {', '.join(get_args(Budget))}")
+    if options.seeds < 1:
+        raise UsageError(f"seeds {options.seeds}: a study takes at least one")
+    if options.limit is not None and options.limit < 1:
+        raise UsageError(f"limit {options.limit}: at least one example is measured")
+
+
+def _as_json(options: Options) -> dict[str, Any]:
+    """The options that figures depend on."""
+    values = dataclasses.asdict(options) | {"only": list(options.only)}
+    return {name: value for name, value in values.items() if name not in ("device", "data_dir")}
