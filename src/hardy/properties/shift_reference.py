@@ -1,6 +1,6 @@
 """The errors of a reference network, which corruption errors are divided by, as Hendrycks and Dietterich divide theirs.
 
-The recipe ``cnn``, seed 0, on all 10,000 images of mnist/test, corrupted by hardy with seed 0 at the default severities:
+The recipe ``cnn``, seed 0, on all 10,000 images of mnist/test, corrupted by hardy with seed 0, at the defaults:
 
     hardy train cnn --out runs/cnn
     python benchmarks/corruption_accuracy.py runs/cnn
