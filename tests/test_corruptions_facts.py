@@ -347,13 +347,21 @@ def test_defocus_is_a_disk() -> None:
     assert all(float(found[20 + x, 20 + y]) == pytest.approx(1 / len(inside)) for x, y in inside)
 
 
-def test_zoom_blur_keeps_the_centre_and_spreads_the_edge() -> None:
-    images = torch.zeros(1, 1, 28, 28)
-    images[:, :, 13:15, 13:15] = 1.0
-    images[:, :, 2, 2] = 1.0
-    found = corrupt(images, "zoom_blur", 5, streams(1))[0, 0]
-    assert float(found[13:15, 13:15].min()) > 0.5
-    assert 0 < float(found[2, 2]) < 0.5
+def enlarged(image: np.ndarray, factor: float) -> np.ndarray:
+    """The authors' zoom: both axes at once."""
+    kept = math.ceil(28 / factor)
+    top = (28 - kept) // 2
+    large = scipy.ndimage.zoom(image[top : top + kept, top : top + kept], (factor, factor), order=1)
+    cut = (len(large) - 28) // 2
+    return large[cut : cut + 28, cut : cut + 28]
+
+
+def test_zoom_blur_is_the_mean_of_enlargements() -> None:
+    images, rng = digits(3)
+    for image, found in zip(images[:, 0].numpy(), corrupt(images, "zoom_blur", 3, rng)[:, 0], strict=True):
+        factors = np.arange(1, 1.21, 0.02)
+        wanted = (image + sum(enlarged(image, factor) for factor in factors)) / (len(factors) + 1)
+        assert np.abs(found.numpy() - wanted).max() < 1e-5
 
 
 def test_pixelate_and_jpeg_are_pillows() -> None:
