@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from hardy.detection.features import Features, Head
 from hardy.detection.gaussians import (
@@ -22,6 +21,7 @@ from hardy.detection.gaussians import (
     principal_axes,
     relative_mahalanobis,
 )
+from hardy.detection.logit_scores import energy
 from hardy.randomness import host_generator
 
 BANK = 10_000
@@ -81,7 +81,7 @@ def score_vim(arrays: Arrays, features: Features) -> Doubles:
     """
     values = joint(features)[0]
     logits = values @ arrays["weight"].T + arrays["bias"]
-    return arrays["alpha"] * _residual(arrays, values) - logsumexp(logits, axis=1)
+    return arrays["alpha"] * _residual(arrays, values) + energy(logits)
 
 
 def _residual(arrays: Arrays, values: NDArray) -> Doubles:
@@ -124,7 +124,7 @@ def _unit(features: Features) -> NDArray[np.float32]:
         assert values is not None
         length = np.linalg.norm(values, axis=1, keepdims=True)
         parts.append(values / np.maximum(length, np.finfo(np.float32).tiny))
-    return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
+    return (np.concatenate(parts, axis=1) / np.sqrt(len(parts))).astype(np.float32)
 
 
 def fit_react(features: Features, labels: NDArray[np.int64]) -> Arrays:  # noqa: ARG001
@@ -139,4 +139,4 @@ def fit_react(features: Features, labels: NDArray[np.int64]) -> Arrays:  # noqa:
 
 def score_react(arrays: Arrays, features: Features) -> Doubles:
     clipped = np.minimum(joint(features)[0], arrays["ceiling"])
-    return -logsumexp(clipped @ arrays["weight"].T + arrays["bias"], axis=1)
+    return energy(clipped @ arrays["weight"].T + arrays["bias"])

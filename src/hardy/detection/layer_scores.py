@@ -27,9 +27,8 @@ def fit_layers(features: Features, labels: NDArray[np.int64]) -> Arrays:
 
 def score_layers(arrays: Arrays, features: Features) -> Doubles:
     """The mean over layers of the standardised log distance."""
-    return np.mean(
-        [_standardised(_part(arrays, name), values) for name, values in _layers(features)], axis=0, dtype=np.float64
-    )
+    parts = [_standardised(_part(arrays, name), values) for name, values in _layers(features)]
+    return np.stack(parts).mean(axis=0)
 
 
 def _layers(features: Features) -> Iterator[tuple[str, NDArray]]:

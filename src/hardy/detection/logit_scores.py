@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 Score = Callable[[NDArray], NDArray]
 
@@ -64,7 +63,7 @@ def generalized_entropy(logits: NDArray) -> NDArray[np.float64]:
     log_p = below - max_softmax(logits)[:, None]
     # One minus the largest probability is the share of the others; of 1 - p itself rounding would leave nothing.
     others = log_p[:, :-1]
-    log_rest = np.column_stack([np.log1p(-np.exp(others)), logsumexp(others, axis=1)])
+    log_rest = np.column_stack([np.log1p(-np.exp(others)), -energy(others)])
     return np.exp(GEN_GAMMA * (log_p + log_rest)).sum(axis=1)
 
 
