@@ -68,7 +68,7 @@ class TestCalibration:
         assert after < floor[1] < before
         for name in ("vector", "isotonic", "histogram"):
             assert value(found("calibration", measured, "ece", calibrator=name)) < before
-        ways: dict[str | None, set] = {}
+        ways: dict[object, set] = {}
         for it in self.prop.statistics(measured):
             setting = dict(it.setting)
             ways.setdefault(setting.pop("calibrator", None), set()).add((it.metric, *sorted(setting.items())))
@@ -206,7 +206,7 @@ class TestErrorDetection:
 
     def test_members_disagree_and_a_score_is_learned(self) -> None:
         measured = ensemble_evidence()
-        scores = {it.setting["score"] for it in self.prop.statistics(measured)}
+        scores = {str(it.setting["score"]) for it in self.prop.statistics(measured)}
         assert scores == {"max_softmax", "margin", "entropy", "energy", "disagreement", "mutual_information", "learned"}
         for name in scores:
             assert 0.5 < value(found("error_detection", measured, "auroc", score=name)) < 1
