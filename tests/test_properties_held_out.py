@@ -50,7 +50,7 @@ def ensemble_evidence() -> Evidence:
         logits, labels = answers(n, name)
         noise = 2.0 * host_generator(1, name).normal(size=(3, n, 3))
         members.append((logits + noise, labels))
-    means = [logsumexp(log_softmax(given, axis=2), axis=0) - math.log(3) for given, _ in members]
+    means = [np.asarray(logsumexp(log_softmax(given, axis=2), axis=0)) - math.log(3) for given, _ in members]
     return evidence_of(
         means[0], members[0][1], held_out=(means[1], members[1][1]), members=(members[0][0], members[1][0])
     )
