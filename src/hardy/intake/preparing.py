@@ -88,7 +88,7 @@ def is_as_mnist(grey: Tensor) -> Tensor:
     longer = torch.maximum(height, width)
     rows, columns = _centre_of_mass(grey)
     centred = ((rows - MIDDLE).abs() <= 0.51) & ((columns - MIDDLE).abs() <= 0.51)
-    return (longer == BOX) & centred & (grey.amax((1, 2)) > 0.5)
+    return (longer <= BOX) & (longer >= BOX - 2) & centred & (grey.amax((1, 2)) > 0.5)
 
 
 def _made_alike(grey: Tensor, polarity: Polarity) -> tuple[Tensor, Tensor]:
