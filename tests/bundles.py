@@ -43,6 +43,6 @@ def measure_little(patch: pytest.MonkeyPatch) -> None:
 
 
 def write_small_bundle(folder: Path, run: Path) -> Path:
-    bundle = small_bundle(run, alpha=0.1)
+    bundle = small_bundle(run, detector="nearest_neighbours", alpha=0.1)
     write_bundle(folder / "bundle", bundle, bundle_card(bundle.facts))
     return folder / "bundle"

@@ -99,9 +99,7 @@ def test_it_says_what_it_was_fitted_on_and_what_it_promises(made: Path) -> None:
 
 def test_a_scorecard_comes_along(run: Path, tmp_path: Path) -> None:
     (tmp_path / "scorecard.json").write_text("{}")
-    write_bundle(
-        tmp_path / "bundle", small_bundle(run, detector="energy", alpha=0.1), "card", tmp_path / "scorecard.json"
-    )
+    write_bundle(tmp_path / "bundle", small_bundle(run, alpha=0.1), "card", tmp_path / "scorecard.json")
     assert (tmp_path / "bundle" / "scorecard.json").read_text() == "{}"
     assert load_bundle(tmp_path / "bundle").facts.detector == "energy"
 

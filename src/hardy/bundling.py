@@ -26,7 +26,7 @@ from hardy.conformal import fit_conformal
 from hardy.datasets import Dataset, load_dataset
 from hardy.datasets.made import EXPOSURE_FONTS, LETTERS
 from hardy.decision import RULES, Decisions, decide, fit_thresholds
-from hardy.detection import COMBINATION, DETECTORS, Features, extract, fit_detector, lacking
+from hardy.detection import COMBINATION, DETECTORS, Features, extract, fit_detector, get_method
 from hardy.errors import RunError, UsageError, unknown
 from hardy.intake import Prepared, prepare
 from hardy.metrics import wilson
@@ -37,9 +37,7 @@ from hardy.runs import Run
 from hardy.subjects import load_subject
 
 CALIBRATOR = "temperature"
-DETECTOR = "nearest_neighbours"
-PLAIN_DETECTOR = "energy"
-"""For a network without the features that :data:`DETECTOR` takes."""
+DETECTOR = "energy"
 PREDICTION_SETS = "lac"
 ALPHA = 0.005
 TARGET_REFUSAL = 0.01
@@ -65,7 +63,7 @@ class Halves(NamedTuple):
 def fit_bundle(
     run: Path,
     *,
-    detector: str = "",
+    detector: str = DETECTOR,
     target_refusal: float = TARGET_REFUSAL,
     alpha: float = ALPHA,
     data_dir: Path | None = None,
@@ -75,7 +73,7 @@ def fit_bundle(
 
     Args:
         run: a folder that ``hardy train`` wrote.
-        detector: one of :data:`hardy.detection.DETECTORS` but the combination; by default :data:`DETECTOR`.
+        detector: one of :data:`hardy.detection.DETECTORS` but the combination.
         target_refusal: the share of held-out images that all rules together may refuse.
         alpha: how often a prediction set may miss the true class.
         data_dir: where to look for datasets first.
@@ -85,7 +83,7 @@ def fit_bundle(
         RunError: no trained run, one whose images are not 28x28 and grey, or one that held out other images.
         UsageError: an unknown detector, a share outside (0, 1), or held-out images that are in the test split as well.
     """
-    if detector and (detector not in DETECTORS or detector == COMBINATION):
+    if detector not in DETECTORS or detector == COMBINATION:
         raise unknown("detector of a bundle", detector, DETECTORS.keys() - {COMBINATION})
     if not 0 < target_refusal < 1:
         raise UsageError(f"target refusal {target_refusal}; a share lies in (0, 1), for example {TARGET_REFUSAL}")
@@ -105,10 +103,10 @@ def fit_bundle(
     order = held_out.measuring_order()
     half = len(order) // 2
     halves = Halves(*(_features(classifier, held_out, part) for part in (order[:half], order[half:])))
-    training, training_labels = _features(classifier, train, train.measuring_order()[:TRAINING_IMAGES])
-    name = detector or (PLAIN_DETECTOR if lacking(DETECTOR, training) else DETECTOR)
+    fits = get_method(detector).fit is not None
+    training = _features(classifier, train, train.measuring_order()[: TRAINING_IMAGES if fits else 1])
     report("fitting the calibrator, the detector and the prediction sets")
-    fitted = fit_detector(name, training, training_labels)
+    fitted = fit_detector(detector, *training)
     calibrator = fit_calibrator(CALIBRATOR, halves.calibration[0].logits, halves.calibration[1])
     features, labels = halves.setting
     probabilities = calibrator.probabilities(features.logits)
@@ -134,13 +132,13 @@ def fit_bundle(
         training=subject.training or {},
         preprocessing=Preprocessing(),
         calibrator=CALIBRATOR,
-        detector=name,
+        detector=detector,
         prediction_sets=PREDICTION_SETS,
         alpha=alpha,
         fitted_on={
             "calibrator": f"{held_out.name}, {half:,} images",
             "prediction sets and thresholds": f"{held_out.name}, the other {len(labels):,} images",
-            "detector": f"{train.name}, {len(training_labels):,} images" if fitted.arrays else "nothing",
+            "detector": f"{train.name}, {len(training[1]):,} images" if fits else "nothing, it is a function of logits",
         },
         data={train.name: train.sha256, held_out.name: held_out.sha256},
         rules=Rules(

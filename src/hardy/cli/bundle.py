@@ -13,7 +13,7 @@ from hardy.cli.options import DataDir
 def bundle(
     run: Annotated[Path, typer.Argument(help="The folder of a trained run.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    detector: Annotated[str, typer.Option(help="Whose suspicion counts; 'hardy list scores' shows them.")] = "",
+    detector: Annotated[str, typer.Option(help="Whose suspicion counts; 'hardy list scores' shows them.")] = "energy",
     target_refusal: Annotated[float, typer.Option(help="The share of held-out images that may be refused.")] = 0.01,
     alpha: Annotated[float, typer.Option(help="How often a prediction set may miss the true class.")] = 0.005,
     data_dir: DataDir = None,

@@ -18,6 +18,8 @@ Polarity: TypeAlias = Literal["auto", "dark", "light"]
 
 SIDE = 28
 BOX = 20
+MIDDLE = 14
+"""The pixel, counted from 0, that MNIST's makers took for the middle: centres of mass lie within half a pixel of it."""
 
 # Between ink and paper, of the whole range from black to white; the second counts in deviations of the paper.
 LEAST_CONTRAST = 0.08
@@ -25,6 +27,9 @@ LEAST_CONTRAST_TO_NOISE = 3.0
 
 # Of a stroke, in pixels of the 28x28. Those of MNIST are about two and a half wide.
 THIN = 2.0
+
+# Of the full level: what counts as ink where the picture is cropped.
+INKED = 0.2
 
 _BORDER = 0.125
 _ROUNDS = 6
@@ -76,14 +81,13 @@ def _prepare(grey: Tensor, polarity: Polarity) -> Prepared:
 
 def is_as_mnist(grey: Tensor) -> Tensor:
     """bool (N,): which of some pictures, float32 (N, 28, 28), are light ink on black, in the box, centred by mass."""
-    ink = grey > 0.1
+    ink = grey > 0.02
     top, bottom = _extent(ink.any(2))
     left, right = _extent(ink.any(1))
     height, width = bottom - top, right - left
     longer = torch.maximum(height, width)
     rows, columns = _centre_of_mass(grey)
-    middle = (SIDE - 1) / 2
-    centred = ((rows - middle).abs() <= 1.0) & ((columns - middle).abs() <= 1.0)
+    centred = ((rows - MIDDLE).abs() <= 0.51) & ((columns - MIDDLE).abs() <= 0.51)
     return (longer <= BOX) & (longer >= BOX - 2) & centred & (grey.amax((1, 2)) > 0.5)
 
 
@@ -102,7 +106,7 @@ def _made_alike(grey: Tensor, polarity: Polarity) -> tuple[Tensor, Tensor]:
     present = high - low >= LEAST_CONTRAST + LEAST_CONTRAST_TO_NOISE * noise
     floor = torch.maximum(low, torch.minimum(3 * noise, 0.5 * high))[:, None, None]
     ink = ((signed - floor) / (high[:, None, None] - floor).clamp_min(1e-6)).clamp(0, 1)
-    placed = _placed(ink, _despeckled(ink > 0.4, smoothing))
+    placed = _placed(ink, _despeckled(ink > INKED, smoothing))
     return placed * present[:, None, None], present
 
 
@@ -221,7 +225,7 @@ def _triangles(mass: Tensor, first: Tensor, end: Tensor, scale: Tensor, length: 
     """(N, 28, length): how much of each small pixel a large one takes, along one axis; nothing outside the box."""
     middle = (first + end - 1) / 2
     # Whole pixels, as MNIST's makers shifted the box inside the field, and never out of it.
-    shift = ((mass - middle) / scale).round().clamp(-(SIDE - BOX) // 2, (SIDE - BOX) // 2)
+    shift = ((mass - middle) / scale + (SIDE - 1) / 2 - MIDDLE).round().clamp(-(SIDE - BOX) // 2, (SIDE - BOX) // 2)
     centres = torch.arange(SIDE) - (SIDE - 1) / 2
     at = (middle + shift * scale)[:, None] + centres * scale[:, None]
     support = scale.clamp_min(1.0)[:, None, None]
