@@ -145,7 +145,7 @@ def prepare(options: Options) -> Prepared:
             soft = new_targets.is_floating_point()
             targets = torch.cat([one_hot(labels, classes).float() if soft else labels, new_targets[: len(added)]])
         split = Split(pool[order].to(device), targets[order].to(device))
-        fitted = fit(recipe, split, choosing, classes, seed=derive(arm.seed, "study"), stop=stop)
+        fitted = fit(replace(recipe, name=key), split, choosing, classes, seed=derive(arm.seed, "study"), stop=stop)
         architecture = recipe.architecture(classes)
         classifier = build_model(architecture["name"], **architecture["arguments"])
         classifier.load_state_dict(fitted.weights)
@@ -175,7 +175,7 @@ def _recipe(name: str) -> Recipe:
     if recipe.members:
         raise UsageError(f"recipe '{name}' is an ensemble; the study trains one network, for example compact")
     # All passes are one epoch of a list, so that an arm can have a tenth of a pass more than another.
-    return replace(recipe, name="arm", epochs=1, augmentation={})
+    return replace(recipe, epochs=1, augmentation={})
 
 
 def _effort(options: Options) -> Effort:
