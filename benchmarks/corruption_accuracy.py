@@ -51,7 +51,7 @@ def measure(run: str, images: Tensor, labels: Tensor, rng: Randomness) -> dict[s
     claims = {f"turned by up to {turn} degrees": {"rotate": {"degrees": float(turn)}} for turn in TURNS}
     claims |= {f"noise of deviation {size:g}": {"gaussian_noise": {"deviation": size}} for size in DEVIATIONS}
     for claim, steps in claims.items():
-        found["claims"][claim] = accuracy(classifier, augment(images, rng, steps), labels)
+        found["claims"][claim] = accuracy(classifier, augment(images, labels, rng, steps)[0], labels)
         print(f"{claim}: {found['claims'][claim]:.2%}", flush=True)
     return found
 

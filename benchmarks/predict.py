@@ -72,7 +72,7 @@ def accuracy(bundle: Bundle, each: int) -> dict[str, Any]:
     found = {
         "drawn": right_where_answered("printed digits on paper", drawn, np.array([int(c) for c in pages.characters]))
     }
-    small = load_digits()
+    small: Any = load_digits()
     tiny = bundle.answer(prepare(torch.from_numpy(small.images).float() / 16))
     found["uci"] = right_where_answered("UCI digits, 8x8", tiny, small.target.astype(np.int64))
     test = load_dataset("mnist/test")

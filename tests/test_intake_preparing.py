@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +55,7 @@ def test_a_digit_anywhere_on_a_canvas_comes_back(digits: Tensor, light: bool) ->
         canvas = on_canvas(digit, 64, number % 30, 36 - number)
         found = prepare(canvas if light else 1 - canvas).images[0, 0]
         assert difference(found, digit) < 0.55
-    assert is_as_mnist(torch.stack([found])).all()
+        assert is_as_mnist(found[None]).all()
 
 
 def test_size_does_not_matter(digits: Tensor) -> None:
@@ -113,7 +115,8 @@ def test_a_thin_line_is_seen() -> None:
 def test_a_digit_that_fills_a_tiny_picture_is_seen_in_both_polarities() -> None:
     from sklearn.datasets import load_digits
 
-    tiny = torch.from_numpy(load_digits().images[:50]).float() / 16
+    small: Any = load_digits()
+    tiny = torch.from_numpy(small.images[:50]).float() / 16
     light, dark = prepare(tiny), prepare(1 - tiny)
     assert light.ink.all()
     assert torch.allclose(light.images, dark.images, atol=1e-4)

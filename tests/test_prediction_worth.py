@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_drawn_digits_are_right_where_they_are_answered(bundle: Bundle) -> None:
 
 
 def test_uci_digits_are_right_where_they_are_answered(bundle: Bundle) -> None:
-    small = load_digits()
+    small: Any = load_digits()
     decisions = bundle.answer(prepare(torch.from_numpy(small.images).float() / 16))
     assert right_where_answered(decisions, small.target) >= 0.97
 

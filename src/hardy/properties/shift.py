@@ -220,7 +220,14 @@ def _restricted(answers: Predictions, indices: NDArray[np.int64] | None) -> Pred
     if indices is None:
         return answers
     rows = np.searchsorted(answers.indices, indices)
-    return Predictions(*(column[rows] for column in answers))
+    return Predictions(
+        indices=answers.indices[rows],
+        labels=answers.labels[rows],
+        log_probabilities=answers.log_probabilities[rows],
+        predicted=answers.predicted[rows],
+        correct=answers.correct[rows],
+        logits=answers.logits[rows],
+    )
 
 
 def _dataset_of(over: Sequence[Condition]) -> str:
