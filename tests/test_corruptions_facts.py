@@ -90,7 +90,7 @@ def test_shot_noise_is_poisson_up_to_white(photons: int) -> None:
     images, rng = flat(0.2)
     found = noise.shot_noise(images, rng, photons=photons) * photons
     assert torch.allclose(found, found.round(), atol=1e-4)
-    chance = scipy.stats.poisson(0.2 * photons).pmf(np.arange(photons))
+    chance = scipy.stats.poisson.pmf(np.arange(photons), 0.2 * photons)
     shares = np.bincount(found.round().long().flatten().numpy(), minlength=photons + 1) / found.numel()
     wanted = np.append(chance, 1 - chance.sum())
     assert np.abs(shares - wanted).max() < 5 * math.sqrt(0.25 / found.numel())
@@ -351,7 +351,7 @@ def enlarged(image: np.ndarray, factor: float) -> np.ndarray:
     """The authors' zoom: both axes at once."""
     kept = math.ceil(28 / factor)
     top = (28 - kept) // 2
-    large = scipy.ndimage.zoom(image[top : top + kept, top : top + kept], (factor, factor), order=1)
+    large = np.asarray(scipy.ndimage.zoom(image[top : top + kept, top : top + kept], (factor, factor), order=1))
     cut = (len(large) - 28) // 2
     return large[cut : cut + 28, cut : cut + 28]
 
@@ -374,7 +374,7 @@ def test_pixelate_and_jpeg_are_pillows() -> None:
     for share in (0.6, 0.3):
         found = tones.pixelate(images, rng, share=share)
         for image, coarse in zip(images[:, 0].numpy(), found[:, 0].numpy(), strict=True):
-            small = Image.fromarray(image).resize((int(28 * share),) * 2, Image.Resampling.BOX)
+            small = Image.fromarray(image).resize((int(28 * share), int(28 * share)), Image.Resampling.BOX)
             assert np.abs(np.asarray(small.resize((28, 28), Image.Resampling.BOX)) - coarse).max() < 1e-5
     errors = [float((corrupt(images, "jpeg_compression", it, rng) - images).abs().mean()) for it in (1, 5)]
     assert 0 < errors[0] < errors[1] < 0.1
