@@ -24,7 +24,7 @@ from hardy.properties.corrupting import (
     move_cell,
 )
 from hardy.properties.framework import Cell, Evidence, Plan, Planned, Property, Scalar, Statistic
-from hardy.properties.predictions import MEASURES, Predictions, prediction_cell, predictions_of, test_cell
+from hardy.properties.predictions import MEASURES, prediction_cell, predictions_of, test_cell
 from hardy.properties.shift_pictures import draw
 from hardy.properties.shift_reference import CLEAN, ERRORS, REFERENCE
 
@@ -145,12 +145,25 @@ class _Together(NamedTuple):
         return found
 
 
-def _together(named: Sequence[tuple[str, Predictions]]) -> _Together:
-    names = list(dict.fromkeys(dataset for dataset, _ in named))
-    groups = [[place for place, (dataset, _) in enumerate(named) if dataset == name] for name in names]
+class _Right(NamedTuple):
+    """Which examples of a dataset are answered rightly."""
+
+    dataset: str
+    indices: NDArray[np.int64]
+    correct: NDArray[np.bool_]
+
+
+def _right(evidence: Evidence, cell: Cell) -> _Right:
+    answers = predictions_of(evidence, cell)
+    return _Right(cell.dataset, answers.indices, answers.correct)
+
+
+def _together(found: Sequence[_Right]) -> _Together:
+    names = list(dict.fromkeys(each.dataset for each in found))
+    groups = [[place for place, each in enumerate(found) if each.dataset == name] for name in names]
     return _Together(
-        tuple((name, named[group[0]][1].indices) for name, group in zip(names, groups, strict=True)),
-        tuple((np.array(group), np.stack([named[place][1].correct for place in group])) for group in groups),
+        tuple((name, found[group[0]].indices) for name, group in zip(names, groups, strict=True)),
+        tuple((np.array(group), np.stack([found[place].correct for place in group])) for group in groups),
     )
 
 
@@ -171,7 +184,7 @@ def _summaries(evidence: Evidence) -> list[Statistic]:
 def _mean_accuracy(
     evidence: Evidence, over: Sequence[Condition], families: str, *, headline: bool = False
 ) -> Statistic:
-    together = _together([(it.cell.dataset, predictions_of(evidence, it.cell)) for it in over])
+    together = _together([_right(evidence, it.cell) for it in over])
     return Statistic(
         metric="mean_accuracy",
         dataset=_dataset_of(over),
@@ -184,10 +197,13 @@ def _mean_accuracy(
 
 
 def _relative_to_reference(evidence: Evidence, published: Sequence[Condition]) -> list[Statistic]:
-    named = [(it.cell.dataset, predictions_of(evidence, it.cell)) for it in published]
-    own = next((answers.indices for dataset, answers in named if dataset == evidence.plan.dataset), None)
-    clean = _restricted(predictions_of(evidence, test_cell(evidence.plan)), own)
-    together = _together([*named, (evidence.plan.dataset, clean)])
+    corrupted_cells = [_right(evidence, it.cell) for it in published]
+    clean = _right(evidence, test_cell(evidence.plan))
+    own = next((each.indices for each in corrupted_cells if each.dataset == clean.dataset), clean.indices)
+    # Records are sorted by index, so the clean answers on the same examples are found by their place.
+    shared = np.searchsorted(clean.indices, own)
+    clean = _Right(clean.dataset, own, clean.correct[shared])
+    together = _together([*corrupted_cells, clean])
     reference = np.array([ERRORS[it.corruption] for it in published])
 
     def errors(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
@@ -213,21 +229,6 @@ def _relative_to_reference(evidence: Evidence, published: Sequence[Condition]) -
         )
         for metric, compute in figures.items()
     ]
-
-
-def _restricted(answers: Predictions, indices: NDArray[np.int64] | None) -> Predictions:
-    """Some of the predictions of a cell, whose records are sorted by index."""
-    if indices is None:
-        return answers
-    rows = np.searchsorted(answers.indices, indices)
-    return Predictions(
-        indices=answers.indices[rows],
-        labels=answers.labels[rows],
-        log_probabilities=answers.log_probabilities[rows],
-        predicted=answers.predicted[rows],
-        correct=answers.correct[rows],
-        logits=answers.logits[rows],
-    )
 
 
 def _dataset_of(over: Sequence[Condition]) -> str:
