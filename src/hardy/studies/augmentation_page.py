@@ -183,8 +183,9 @@ def _markdown(
 
 def _what_was_measured(options: Options) -> str:
     limited = f", at most {options.limit} images" if options.limit else ""
+    seeds = f"seeds {options.seed} to {options.seed + options.seeds - 1}"
     return (
-        f"Recipe {options.model}, budget {options.budget}, {options.seeds} seeds from {options.seed}{limited}. Means "
+        f"Recipe {options.model}, budget {options.budget}, {seeds}{limited}. Means "
         f"over the seeds. Rotated: up to {ROTATION['degrees']:g} degrees. Noisy: Gaussian, standard deviation "
         f"{NOISE['deviation']:g}. Attacked: PGD of {ATTACK_STEPS} steps, {THREAT.norm} {THREAT.eps:g}. MNIST-C: mean "
         "over the 15 corruptions at their default severity. OOD AUROC: max softmax, mean over the foreign datasets at "
