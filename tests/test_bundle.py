@@ -160,7 +160,7 @@ def _link(folder: Path) -> None:
     (folder / "README.md").symlink_to(outside)
 
 
-def _list(line: str) -> Callable[[Path], None]:
+def _list(line: str) -> Callable[[Path], object]:
     return lambda folder: (folder / SUMS).write_text(f"{(folder / SUMS).read_text()}{'0' * 64}  {line}\n")
 
 

@@ -179,7 +179,7 @@ def test_what_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, kind: str) -
 
 
 def test_saved_inputs_are_read_again_as_they_were(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28)).astype(np.float32) / 255
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28)).astype(np.float32) / np.float32(255)
     written = write_pictures(tmp_path / "in", ["a.png", "../b.png", "c.npy[3]"], images)
     assert [path.parent for path in written] == [tmp_path / "in"] * 3
     assert np.allclose(np.stack([one(path) for path in written]), images, atol=1e-6)

@@ -52,7 +52,7 @@ class Decisions(NamedTuple):
     @property
     def answered(self) -> NDArray[np.bool_]:
         """bool (N,)."""
-        return ~self.fired.any(axis=1)
+        return np.logical_not(self.fired.any(axis=1))
 
     def reasons(self, index: int) -> list[str]:
         """The names of the rules that fired for one image."""

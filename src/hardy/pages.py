@@ -110,7 +110,7 @@ def _inked(character: str, font: str, rng: np.random.Generator) -> NDArray[np.fl
             margin + int(rng.integers(0, free - cut.height, endpoint=True)),
         ),
     )
-    return np.asarray(page, np.float32) / 255
+    return np.asarray(page, np.float32) / np.float32(255)
 
 
 def _photographed(ink: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -127,14 +127,14 @@ def _save(folder: Path, names: list[str], prepared: Prepared) -> list[str | None
 
 
 def _answer(name: str, classes: Sequence[str], decisions: Decisions, row: int, saved: str | None) -> Answer:
-    best = classes[decisions.best[row]]
+    best = classes[int(decisions.best[row])]
     rules = tuple(decisions.reasons(row))
     return Answer(
         image=name,
         answer=None if rules else best,
         best=best,
         confidence=float(decisions.confidence[row]),
-        prediction_set=tuple(classes[place] for place in np.flatnonzero(decisions.sets[row])),
+        prediction_set=tuple(classes[int(place)] for place in np.flatnonzero(decisions.sets[row])),
         suspicion=float(decisions.suspicion[row]),
         suspicion_percentile=float(decisions.percentile[row]),
         rules=rules,

@@ -148,7 +148,7 @@ def _decoded(image: Image.Image) -> NDArray[np.float32]:
         return _on_paper(image.convert("RGBA"))
     if image.mode not in ("1", "L"):
         image = image.convert("RGB")
-    return _small(image.convert("L")) / 255
+    return _small(image.convert("L")) / np.float32(255)
 
 
 def _on_paper(image: Image.Image) -> NDArray[np.float32]:
@@ -156,7 +156,7 @@ def _on_paper(image: Image.Image) -> NDArray[np.float32]:
 
     def over(shade: int) -> NDArray[np.float32]:
         paper = Image.new("RGBA", image.size, (shade, shade, shade, 255))
-        return _small(Image.alpha_composite(paper, image).convert("L")) / 255
+        return _small(Image.alpha_composite(paper, image).convert("L")) / np.float32(255)
 
     white = over(255)
     return white if np.ptp(white) > 0.05 else over(0)
@@ -167,8 +167,8 @@ def _small(image: Image.Image) -> NDArray[np.float32]:
 
     longest = max(image.size)
     if longest > MAX_SIDE:
-        size = tuple(max(1, round(side * MAX_SIDE / longest)) for side in image.size)
-        image = image.resize(size, Image.Resampling.BOX)
+        width, height = (max(1, round(side * MAX_SIDE / longest)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BOX)
     return np.asarray(image, np.float32)
 
 
