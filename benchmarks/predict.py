@@ -72,9 +72,9 @@ def accuracy(bundle: Bundle, each: int) -> dict[str, Any]:
     found = {
         "drawn": right_where_answered("printed digits on paper", drawn, np.array([int(c) for c in pages.characters]))
     }
-    small: Any = load_digits()
-    tiny = bundle.answer(prepare(torch.from_numpy(small.images).float() / 16))
-    found["uci"] = right_where_answered("UCI digits, 8x8", tiny, small.target.astype(np.int64))
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
+    tiny = bundle.answer(prepare(torch.from_numpy(pixels.reshape(-1, 8, 8)).float() / 16))
+    found["uci"] = right_where_answered("UCI digits, 8x8", tiny, labels.astype(np.int64))
     test = load_dataset("mnist/test")
     own = bundle.answer(prepare(test.floats()[:, 0]))
     found["mnist/test"] = right_where_answered("mnist/test", own, test.labels.numpy())

@@ -134,7 +134,7 @@ def _answer(name: str, classes: Sequence[str], decisions: Decisions, row: int, s
         answer=None if rules else best,
         best=best,
         confidence=float(decisions.confidence[row]),
-        prediction_set=tuple(name for name, held in zip(classes, decisions.sets[row], strict=True) if held),
+        prediction_set=tuple(classes[int(place)] for place in np.flatnonzero(decisions.sets[row])),
         suspicion=float(decisions.suspicion[row]),
         suspicion_percentile=float(decisions.percentile[row]),
         rules=rules,

@@ -230,7 +230,9 @@ def _triangles(mass: Tensor, first: Tensor, end: Tensor, scale: Tensor, length: 
     at = (middle + shift * scale)[:, None] + centres * scale[:, None]
     support = scale.clamp_min(1.0)[:, None, None]
     shares = (1 - (torch.arange(length) - at[:, :, None]).abs() / support).clamp_min(0) / support
-    boxed = (at > first[:, None] - 0.5) & (at < end[:, None] - 0.5)
+    # As many whole large pixels on either side of the middle as the ink reaches into.
+    reach = ((end - first) / (2 * scale) - 1e-3).ceil() * scale
+    boxed = (at - middle[:, None]).abs() < reach[:, None]
     return shares * boxed[:, :, None]
 
 
