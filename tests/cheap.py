@@ -1,4 +1,4 @@
-"""Attacks that search for a moment only, and few corruptions, for tests of what is done with their findings."""
+"""Attacks that search for a moment only, few corruptions and quickly fitted detectors, for tests of what follows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hardy.attacks import ATTACKS, SUITES, Attack
-from hardy.properties import adversarial, corrupting
+from hardy.properties import adversarial, corrupting, detecting
 
 _AT_MOST = {
     "steps": 3,
@@ -43,6 +43,13 @@ def make_shift_cheaper(patch: pytest.MonkeyPatch) -> None:
     few = ("shot_noise", "translate", "stripe")
     more = (*few, "gaussian_noise", "inverse")
     patch.setattr(corrupting, "FAMILIES", {"quick": few, "standard": more, "full": more})
+
+
+def make_detection_cheaper(patch: pytest.MonkeyPatch) -> None:
+    """Detectors fitted on few images, few made and moved outliers."""
+    small = {"training": 150, "fitting": 40, "made": 20}
+    for budget, size in list(detecting.SIZES.items()):
+        patch.setitem(detecting.SIZES, budget, size._replace(**small, moved=min(size.moved, 10)))
 
 
 def _cut(name: str, value: Any) -> Any:

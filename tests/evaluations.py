@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from cheap import make_attacks_cheaper, make_shift_cheaper
+from cheap import make_attacks_cheaper, make_detection_cheaper, make_shift_cheaper
 from classifiers import small_classifier
 from torch import nn
 
@@ -28,6 +28,7 @@ def make_evaluations_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hardy.evaluation, "RESAMPLES", 60)
     make_attacks_cheaper(patch)
     make_shift_cheaper(patch)
+    make_detection_cheaper(patch)
 
 
 def subject_of(classifier: nn.Module) -> Subject:

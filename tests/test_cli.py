@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from cheap import make_attacks_cheaper, make_shift_cheaper
+from cheap import make_attacks_cheaper, make_detection_cheaper, make_shift_cheaper
 from classifiers import write_tiny_data
 
 from hardy import __version__
@@ -44,6 +44,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HARDY_DATA", raising=False)
     make_attacks_cheaper(monkeypatch)
     make_shift_cheaper(monkeypatch)
+    make_detection_cheaper(monkeypatch)
 
 
 @pytest.fixture

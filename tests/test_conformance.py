@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cheap import make_attacks_cheaper, make_shift_cheaper
+from cheap import make_attacks_cheaper, make_detection_cheaper, make_shift_cheaper
 from classifiers import small_classifier, some_digits
 
 from hardy.augmentation import AUGMENTATIONS, augment
@@ -42,6 +42,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr("hardy.evaluation.RESAMPLES", 40)
         make_attacks_cheaper(patch)
         make_shift_cheaper(patch)
+        make_detection_cheaper(patch)
         subject = Subject("small", classifier, "SmallNet", weights_sha256(classifier))
         evaluate(subject, out, budget="quick", limit=LIMIT, device="cpu")
         yield out
