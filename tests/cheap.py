@@ -46,10 +46,10 @@ def make_shift_cheaper(patch: pytest.MonkeyPatch) -> None:
 
 
 def make_detection_cheaper(patch: pytest.MonkeyPatch) -> None:
-    """Detectors fitted on few images, few made and moved outliers."""
-    small = {"training": 150, "fitting": 40, "made": 20}
+    """Detectors fitted on few images, as many made and moved outliers as tests take of other cells."""
+    small = {"training": 150, "fitting": 40, "made": 25}
     for budget, size in list(detecting.SIZES.items()):
-        patch.setitem(detecting.SIZES, budget, size._replace(**small, moved=min(size.moved, 10)))
+        patch.setitem(detecting.SIZES, budget, size._replace(**small, moved=min(size.moved, 25)))
 
 
 def _cut(name: str, value: Any) -> Any:
