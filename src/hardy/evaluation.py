@@ -43,6 +43,8 @@ from hardy.subjects import Subject
 # Part of what a record means, so not a setting: random streams do not depend on it, but which images are kept does.
 SHARD = 500
 RESAMPLES = 500
+# Some hundred figures get an interval each, which is most of what a quick evaluation takes.
+QUICK_RESAMPLES = 200
 
 
 class Task(NamedTuple):
@@ -253,9 +255,10 @@ def _measure_missing(
 def _scorecard(run: Run, chosen: Sequence[Property], evidence: Evidence, skipped: Sequence[Skipped]) -> Scorecard:
     evaluation = run.manifest["evaluation"]
     metrics, undefined = [], []
+    resamples = min(RESAMPLES, QUICK_RESAMPLES) if evidence.plan.budget == "quick" else RESAMPLES
     for prop in chosen:
         for statistic in prop.statistics(evidence):
-            metric = figure(prop.name, statistic, evidence.seed)
+            metric = figure(prop.name, statistic, evidence.seed, resamples)
             if metric is None:
                 undefined.append(Skip(property=prop.name, reason=_not_defined(statistic)))
             else:
@@ -274,8 +277,8 @@ def _scorecard(run: Run, chosen: Sequence[Property], evidence: Evidence, skipped
     )
 
 
-def figure(prop: str, statistic: Statistic, seed: int) -> Metric | None:
-    """One figure with its interval; None where it is not defined on these records."""
+def figure(prop: str, statistic: Statistic, seed: int, resamples: int) -> Metric | None:
+    """One figure with its interval, of so many resamples; None where it is not defined on these records."""
     value = statistic.compute(np.ones(statistic.n))
     if not np.isfinite(value):
         return None
@@ -285,7 +288,7 @@ def figure(prop: str, statistic: Statistic, seed: int) -> Metric | None:
         low, high = wilson(int(statistic.successes.sum()), statistic.n)
     else:
         strata = [len(indices) for _, indices in statistic.examples]
-        low, high = bootstrap(statistic.compute, strata, host_generator(seed, "bootstrap"), resamples=RESAMPLES)
+        low, high = bootstrap(statistic.compute, strata, host_generator(seed, "bootstrap"), resamples=resamples)
     if not np.isfinite([low, high]).all():
         return None
     return Metric(
