@@ -44,8 +44,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         evaluate(subject, folder / name, data=data, limit=limit, device="cpu", properties=PROPERTIES)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (hardy.comparison, hardy.evaluation):
-            patch.setattr(module, "RESAMPLES", RESAMPLES)
+        patch.setattr(hardy.evaluation, "RESAMPLES", RESAMPLES)
         measure("first", thirds(confused=0.25))
         measure("again", thirds(confused=0.25))
         measure("worse", thirds(confused=0.32))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hardy.evaluation import RESAMPLES, load_evidence
+from hardy.evaluation import load_evidence, resamples_of
 from hardy.metrics import paired_bootstrap, unpaired_bootstrap_difference
 from hardy.properties import Statistic
 from hardy.randomness import host_generator
@@ -26,9 +26,10 @@ def compare_runs(paths: Sequence[Path], data_dir: Path | None = None) -> Compari
     runs = [Run.open(path) for path in paths]
     scorecards = [Scorecard.read(path / "scorecard.json") for path in paths]
     statistics = [_statistics(run, scorecard, data_dir) for run, scorecard in zip(runs, scorecards, strict=True)]
+    resamples = min(resamples_of(scorecard.budget) for scorecard in scorecards)
     hashes = [run.manifest["evaluation"]["data"] for run in runs]
     differences = [
-        _difference(key, number, statistics[0][key], statistic, hashes[0], hashes[number])
+        _difference(key, number, statistics[0][key], statistic, hashes[0], hashes[number], resamples)
         for number in range(1, len(runs))
         for key, statistic in statistics[number].items()
         # A figure whose interval is known does not vary with the examples, so resampling them tells nothing.
@@ -65,17 +66,18 @@ def _difference(
     other: Statistic,
     first_data: dict[str, str],
     other_data: dict[str, str],
+    resamples: int,
 ) -> Difference:
     paired = _same_examples(first, other, first_data, other_data)
     rng = host_generator(0, "comparison")
     strata = [len(indices) for _, indices in first.examples]
     value = other.compute(np.ones(other.n)) - first.compute(np.ones(first.n))
     if paired:
-        interval = paired_bootstrap(first.compute, other.compute, strata, rng, resamples=RESAMPLES)
+        interval = paired_bootstrap(first.compute, other.compute, strata, rng, resamples=resamples)
     else:
         strata_other = [len(indices) for _, indices in other.examples]
         interval = unpaired_bootstrap_difference(
-            first.compute, strata, other.compute, strata_other, rng, resamples=RESAMPLES
+            first.compute, strata, other.compute, strata_other, rng, resamples=resamples
         )
     return Difference(key, number, value, *interval, paired)
 

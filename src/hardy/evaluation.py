@@ -255,7 +255,7 @@ def _measure_missing(
 def _scorecard(run: Run, chosen: Sequence[Property], evidence: Evidence, skipped: Sequence[Skipped]) -> Scorecard:
     evaluation = run.manifest["evaluation"]
     metrics, undefined = [], []
-    resamples = min(RESAMPLES, QUICK_RESAMPLES) if evidence.plan.budget == "quick" else RESAMPLES
+    resamples = resamples_of(evidence.plan.budget)
     for prop in chosen:
         for statistic in prop.statistics(evidence):
             metric = figure(prop.name, statistic, evidence.seed, resamples)
@@ -275,6 +275,11 @@ def _scorecard(run: Run, chosen: Sequence[Property], evidence: Evidence, skipped
         warnings=warnings,
         skipped=[Skip(property=skip.property, reason=skip.reason) for skip in skipped] + undefined,
     )
+
+
+def resamples_of(budget: str) -> int:
+    """How many resamples an interval is made of."""
+    return min(RESAMPLES, QUICK_RESAMPLES) if budget == "quick" else RESAMPLES
 
 
 def figure(prop: str, statistic: Statistic, seed: int, resamples: int) -> Metric | None:
