@@ -2,8 +2,8 @@
 
 The calibrator is fitted on one half of the held-out images, the prediction sets and the thresholds on the other half,
 the detector on training images. The promises are measured on pictures that are made for it, with fonts and families
-that nothing here was fitted on and that no dataset of outliers uses. The test split is read only to make sure that none
-of its images is among the held-out ones.
+that nothing here was fitted on and that no dataset of outliers uses; the detector that is the default was chosen on
+them. The test split is read only to make sure that none of its images is among the held-out ones.
 """
 
 from __future__ import annotations

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from hardy.calibration.kind import Arrays, Floats, Kind
-from hardy.metrics import confidence_and_correct, reliability
+from hardy.calibration.scaling import softmax
 
 BINS = 15
 """Of histogram binning."""
@@ -21,23 +20,27 @@ def _fit_isotonic(logits: Floats, labels: NDArray[np.int64]) -> dict[str, NDArra
     # Only fitting needs it, and answering has to start quickly.
     from sklearn.isotonic import IsotonicRegression
 
-    fitted = IsotonicRegression(out_of_bounds="clip").fit(*confidence_and_correct(softmax(logits, axis=1), labels))
+    from hardy.metrics import confidence_and_correct
+
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(*confidence_and_correct(softmax(logits), labels))
     return _kept(fitted.X_thresholds_, fitted.y_thresholds_, len(labels))
 
 
 def _apply_isotonic(arrays: Arrays, logits: Floats) -> Floats:
-    confidence = softmax(logits, axis=1).max(axis=1)
+    confidence = softmax(logits).max(axis=1)
     return _with_confidence(logits, np.interp(confidence, arrays["confidence"], arrays["share"]))
 
 
 def _fit_histogram(logits: Floats, labels: NDArray[np.int64]) -> dict[str, NDArray]:
-    bins = reliability(*confidence_and_correct(softmax(logits, axis=1), labels), BINS, "mass")
+    from hardy.metrics import confidence_and_correct, reliability
+
+    bins = reliability(*confidence_and_correct(softmax(logits), labels), BINS, "mass")
     filled = bins.counts > 0
     return _kept(bins.edges[1:][filled], bins.accuracy[filled], len(labels))
 
 
 def _apply_histogram(arrays: Arrays, logits: Floats) -> Floats:
-    confidence = softmax(logits, axis=1).max(axis=1)
+    confidence = softmax(logits).max(axis=1)
     # What is above the last bin's upper edge is in the last bin.
     return _with_confidence(logits, arrays["share"][np.searchsorted(arrays["confidence"][:-1], confidence)])
 
@@ -56,7 +59,7 @@ def _with_confidence(logits: Floats, confidence: Floats) -> Floats:
     rows, top = np.arange(len(logits)), logits.argmax(axis=1)
     others = logits.copy()
     others[rows, top] = -np.inf
-    others = softmax(others, axis=1)
+    others = softmax(others)
     rival = others.max(axis=1, initial=0.0)
     # A little more than the rival gets, so that the answer stays.
     confidence = np.maximum(confidence, (1.0 + 1e-9) * rival / (1.0 + rival))

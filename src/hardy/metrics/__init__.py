@@ -3,6 +3,9 @@
 ``weights`` says how often each example counts: a bootstrap resample is a vector of counts, and a figure with weights is
 the figure of the data with each example repeated so often. No figure is made from nothing: zero examples raise
 :class:`~hardy.errors.UsageError`. NaN says that a figure is not defined, as an AUROC with one class.
+
+SciPy is imported by the functions that use it: calibrators import this module, and the first answer of a bundle must
+not wait for it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
 
 from hardy.metrics._arrays import Figure, Flags, Floats, checked_labels, checked_probabilities
 from hardy.metrics._bins import Binning, prepared_bins, prepared_class_bins
@@ -196,6 +195,7 @@ def prepared_max_calibration_error(
 
 def prepared_debiased_ece(confidence: NDArray, correct: NDArray, bins: int = 15, binning: Binning = "width") -> Figure:
     """:func:`debiased_ece` as a function of weights, float64 (N,)."""
+    from scipy.special import erf
 
     def figure(counts: Floats, gaps: Floats, accuracy: Floats) -> float:
         deviation = np.sqrt(accuracy * (1.0 - accuracy) / counts)

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
 from hardy.errors import UsageError
 from hardy.metrics._arrays import Figure, Floats, checked_values, checked_weights, group_sums
@@ -101,6 +100,8 @@ def auroc_interval(negative_scores: NDArray, positive_scores: NDArray, *, level:
 
     DeLong, DeLong and Clarke-Pearson, Biometrics 1988.
     """
+    from scipy.special import expit, logit
+
     check_level(level)
     negative = np.sort(checked_values(negative_scores, "negative scores"))
     positive = np.sort(checked_values(positive_scores, "positive scores"))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from scipy.special import betaincinv, ndtri
 
 from hardy.errors import UsageError
 from hardy.metrics._arrays import Floats
@@ -56,6 +55,8 @@ def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
 
     Clopper and Pearson, Biometrika 1934.
     """
+    from scipy.special import betaincinv
+
     _check_share(successes, n, level)
     tail = (1.0 - level) / 2
     low = 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, tail))
@@ -166,6 +167,8 @@ def unpaired_bootstrap_difference(
 
 def z_value(level: float) -> float:
     """How many standard deviations of a normal distribution hold the share ``level``."""
+    from scipy.special import ndtri
+
     return float(ndtri((1.0 + level) / 2))
 
 

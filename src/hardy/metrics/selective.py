@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, digamma
 
 from hardy.errors import UsageError
 from hardy.metrics._arrays import Figure, Floats, checked_flags, checked_values, checked_weights, group_sums
@@ -155,6 +154,8 @@ def _area(answered: Floats, errors: Floats) -> float:
     With n answered and e errors before a group of m with f wrong, the k-th of the group brings the expected risk to
     (e + k f/m) / (n + k). Over k = 1 … m these sum to f + (e - n f/m) (H(n+m) - H(n)), H being harmonic numbers.
     """
+    from scipy.special import digamma
+
     size, wrong = np.diff(answered, prepend=0.0), np.diff(errors, prepend=0.0)
     before, rate = answered - size, wrong / size
     harmonic = np.diff(digamma(np.concatenate([[0.0], answered]) + 1.0))
@@ -172,6 +173,8 @@ def _coverage(answered: Floats, errors: Floats, risk: float) -> float:
 
 
 def _bounded_coverage(answered: Floats, errors: Floats, risk: float, level: float) -> float:
+    from scipy.special import betainc
+
     # Of the thresholds with equally many errors the last is the safest, and answers the most.
     last = np.append(np.diff(errors) > 0, True)
     answers, errors = answered[last], errors[last]
