@@ -282,8 +282,8 @@ def resamples_of(budget: str) -> int:
     return min(RESAMPLES, QUICK_RESAMPLES) if budget == "quick" else RESAMPLES
 
 
-def figure(prop: str, statistic: Statistic, seed: int, resamples: int) -> Metric | None:
-    """One figure with its interval, of so many resamples; None where it is not defined on these records."""
+def figure(prop: str, statistic: Statistic, seed: int, resamples: int | None = None) -> Metric | None:
+    """One figure with its interval, of so many resamples (``RESAMPLES`` if None); None where it is not defined."""
     value = statistic.compute(np.ones(statistic.n))
     if not np.isfinite(value):
         return None
@@ -293,7 +293,9 @@ def figure(prop: str, statistic: Statistic, seed: int, resamples: int) -> Metric
         low, high = wilson(int(statistic.successes.sum()), statistic.n)
     else:
         strata = [len(indices) for _, indices in statistic.examples]
-        low, high = bootstrap(statistic.compute, strata, host_generator(seed, "bootstrap"), resamples=resamples)
+        low, high = bootstrap(
+            statistic.compute, strata, host_generator(seed, "bootstrap"), resamples=resamples or RESAMPLES
+        )
     if not np.isfinite([low, high]).all():
         return None
     return Metric(
