@@ -2,7 +2,7 @@
 
 The same classifier, images and machine, in one process, hardy and the peer in turn; parameters are frozen for all.
 
-    python benchmarks/attacks_vs_peers.py foolbox RUN [--images 200] [--seeds 3]
+    python benchmarks/attacks_vs_peers.py foolbox RUN [--images 200] [--seeds 3] [--only L2BIA]
     python benchmarks/attacks_vs_peers.py autoattack RUN [--images 1000] [--norm linf] [--eps 0.3]
     python benchmarks/attacks_vs_peers.py torchattacks RUN
     python benchmarks/attacks_vs_peers.py art RUN
@@ -86,12 +86,13 @@ def bench(run: Path, images: int) -> Bench:
     return Bench(classifier, test.floats(indices), test.labels[indices], indices)
 
 
-def against_foolbox(on: Bench, seeds: int, batch_size: int) -> dict[str, Any]:
+def against_foolbox(on: Bench, seeds: int, batch_size: int, only: list[str]) -> dict[str, Any]:
     foolbox = import_module("foolbox")
     model = foolbox.PyTorchModel(on.classifier, bounds=(0, 1), device="cpu")
-    rows: dict[str, list[tuple[Timed, Timed]]] = {name: [] for name in STUDY}
+    rows: dict[str, list[tuple[Timed, Timed]]] = {name: [] for name in only or STUDY}
     for seed in range(seeds):
-        for name, (attack, norm, peer) in STUDY.items():
+        for name in rows:
+            attack, norm, peer = STUDY[name]
             torch.manual_seed(seed)
             started = time.perf_counter()
             _, _, fooled = getattr(foolbox.attacks, peer)()(model, on.images, on.labels, epsilons=list(STUDY_EPS))
@@ -237,6 +238,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", choices=list(STUDY), default=[], help="of the study's attacks")
     parser.add_argument("--batch-size", type=int, default=200)
     parser.add_argument("--norm", choices=["linf", "l2", "l1"], default="linf")
     parser.add_argument("--eps", type=float, default=0.3)
@@ -248,7 +250,7 @@ def main() -> None:
     batch_size, seeds = arguments.batch_size, arguments.seeds
     match arguments.peer:
         case "foolbox":
-            result = against_foolbox(on, seeds, batch_size)
+            result = against_foolbox(on, seeds, batch_size, arguments.only)
         case "autoattack":
             result = against_autoattack(on, arguments.norm, arguments.eps, 0, batch_size)
         case "torchattacks":
