@@ -58,11 +58,10 @@ def salt_and_pepper(
     """Pixels set to 0 or 1 at random, in all channels: the smallest change in l2 that fools, of ``steps`` tries.
 
     A draw says for each pixel at which amount of noise it turns, and into what; so the noise of a smaller amount is
-    part of that of a larger one. The largest amount whose change is smaller than the best so far (at first: than eps)
-    is tried; only if it fools, bisection lowers it. So no try goes to an image that could not be an improvement, nor
-    to an amount so small that it hardly ever fools: 150 tries fool about as many as 1,000 do where the amount is
-    swept up and down, as in Foolbox. An image that has been fooled and then withstood ``patience`` tries in a row
-    is left at that.
+    part of that of a larger one. Until an image is fooled, the largest amount whose change is smaller than eps is
+    tried; then draws only order the pixels that are turned, and bisection looks for the fewest of them that fool. So
+    no try goes to an image that could not be an improvement, nor to an amount so small that it hardly ever fools. An
+    image that has been fooled and then withstood ``patience`` tries in a row is left at that.
     """
     count, channels, height, width = images.shape
     pixels = height * width
@@ -85,7 +84,8 @@ def salt_and_pepper(
         fresh = drawing.nonzero().squeeze(1)
         if len(fresh):
             level = rng.select(fresh).uniform(pixels, draw=step)
-            turned[fresh] = (level >= 0.5).to(images.dtype).reshape(-1, 1, height, width).expand(-1, channels, -1, -1)
+            noise = (level >= 0.5).to(images.dtype).reshape(-1, 1, height, width).expand(-1, channels, -1, -1)
+            turned[fresh] = torch.where(fooled_once[fresh].reshape(-1, 1, 1, 1), result[fresh], noise)
             order = torch.minimum(level, 1.0 - level).argsort(1)
             rank[fresh] = order.argsort(1)
             change = (turned[fresh] - images[fresh]).square().sum(1).flatten(1).gather(1, order)
@@ -134,6 +134,6 @@ SALT_AND_PEPPER = Attack(
     norms=("l2",),
     reference="Rauber, Brendel and Bethge, arXiv:1707.04131",
     search="smallest",
-    settings={"steps": 150, "patience": 20},
+    settings={"steps": 120, "patience": 20},
     gradients=False,
 )
