@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +25,9 @@ SEED = 2
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Of the compact network after two epochs."""
+    """Of the compact network as its recipe trains it."""
     out = tmp_path_factory.mktemp("worth") / "run"
-    train(replace(get_recipe("compact"), epochs=2), out, device="cpu")
+    train(get_recipe("compact"), out, device="cpu")
     return fit_bundle(out)
 
 
@@ -46,8 +45,7 @@ def test_drawn_digits_are_right_where_they_are_answered(bundle: Bundle) -> None:
 def test_uci_digits_are_right_where_they_are_answered(bundle: Bundle) -> None:
     pixels, labels = map(np.asarray, load_digits(return_X_y=True))
     decisions = bundle.answer(prepare(torch.from_numpy(pixels.reshape(-1, 8, 8)).float() / 16))
-    # The network of the demo reaches 97 %, which benchmarks/predict.py measures; this one is trained for a moment.
-    assert right_where_answered(decisions, labels) >= 0.95
+    assert right_where_answered(decisions, labels) >= 0.97
 
 
 @pytest.mark.parametrize("kind", ["printed letters A to J on paper", "blank pages", "pages of noise"])
