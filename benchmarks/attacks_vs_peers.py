@@ -7,6 +7,7 @@ The same classifier, images and machine, in one process, hardy and the peer in t
     python benchmarks/attacks_vs_peers.py torchattacks RUN
     python benchmarks/attacks_vs_peers.py art RUN
     python benchmarks/attacks_vs_peers.py scaling RUN
+    python benchmarks/attacks_vs_peers.py giving-up RUN [--images 1000] [--norm linf] [--eps 0.3]
 
 RUN is the folder of a trained run. Peers beside the development dependencies: 'pip install --no-deps torchattacks' and
 'pip install -c constraints.txt adversarial-robustness-toolbox'. With --json PATH the figures are written as well.
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import statistics
 import time
 import warnings
@@ -28,7 +30,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hardy.attacks import get_attack, get_attacks, run_attacks
+from hardy.attacks import Outcome, get_attack, get_attacks, run_attacks, with_settings
 from hardy.attacks.attack import Attack
 from hardy.datasets import load_dataset
 from hardy.randomness import Randomness
@@ -61,7 +63,12 @@ class Bench(NamedTuple):
 
     def hardy(self, attacks: list[Attack], norm: Norm, eps: tuple[float, ...], seed: int, batch_size: int) -> Timed:
         started = time.perf_counter()
-        outcome = run_attacks(
+        outcome = self.attack(attacks, norm, eps, seed, batch_size)
+        seconds = time.perf_counter() - started
+        return Timed(seconds, [float((outcome.norm > radius).double().mean()) for radius in eps])
+
+    def attack(self, attacks: list[Attack], norm: Norm, eps: tuple[float, ...], seed: int, batch_size: int) -> Outcome:
+        return run_attacks(
             self.classifier,
             self.images,
             self.labels,
@@ -70,8 +77,6 @@ class Bench(NamedTuple):
             rng=Randomness(seed, self.indices, ("benchmark",)),
             batch_size=batch_size,
         )
-        seconds = time.perf_counter() - started
-        return Timed(seconds, [float((outcome.norm > radius).double().mean()) for radius in eps])
 
     def robust(self, adversarial: Tensor) -> float:
         """Judged as hardy judges: float32, on the images that came back."""
@@ -79,11 +84,11 @@ class Bench(NamedTuple):
             return float((self.classifier(adversarial).argmax(1) == self.labels).double().mean())
 
 
-def bench(run: Path, images: int) -> Bench:
+def bench(run: Path, images: int, name: str = "mnist/test") -> Bench:
     classifier = load_subject(str(run)).classifier.eval().requires_grad_(False)
-    test = load_dataset("mnist/test")
-    indices = test.measuring_order()[:images]
-    return Bench(classifier, test.floats(indices), test.labels[indices], indices)
+    dataset = load_dataset(name)
+    indices = dataset.measuring_order()[:images]
+    return Bench(classifier, dataset.floats(indices), dataset.labels[indices], indices)
 
 
 def against_foolbox(on: Bench, seeds: int, batch_size: int, only: list[str]) -> dict[str, Any]:
@@ -213,6 +218,21 @@ def scaling(on: Bench) -> dict[str, Any]:
     return {"share_of_peak": shares, "seconds": grown}
 
 
+def giving_up(run: Path, images: int, threat: ThreatModel, batch_size: int) -> dict[str, Any]:
+    """What giving up hopeless searches costs and saves, on images that are not of the test split."""
+    on = bench(run, images, "mnist/held-out")
+    rows: dict[str, dict[str, Any]] = {}
+    for name in ("apgd-t", "square"):
+        usual = get_attack(name)
+        rows[name] = {}
+        for factor in (usual.settings["give_up"], math.inf):
+            outcome = on.attack([with_settings(usual, give_up=factor)], threat.norm, (threat.eps,), 0, batch_size)
+            fooled = int((outcome.norm <= threat.eps).sum())
+            rows[name][str(factor)] = {"fooled": fooled, "queries": outcome.count.queries}
+            print(f"{name:8} give_up {factor:4}  fooled {fooled} of {images}, {outcome.count.queries:,} queries")
+    return rows
+
+
 def best_of(work: Callable[[], Any], times: int = 7) -> float:
     work()
     seconds = []
@@ -234,7 +254,7 @@ def print_row(name: str, ours: Timed, theirs: Timed) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("peer", choices=["foolbox", "autoattack", "torchattacks", "art", "scaling"])
+    parser.add_argument("peer", choices=["foolbox", "autoattack", "torchattacks", "art", "scaling", "giving-up"])
     parser.add_argument("run", type=Path)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
@@ -255,6 +275,9 @@ def main() -> None:
             result = against_autoattack(on, arguments.norm, arguments.eps, 0, batch_size)
         case "torchattacks":
             result = against_pgd(on, torchattacks_pgd, seeds, batch_size)
+        case "giving-up":
+            threat = ThreatModel(arguments.norm, arguments.eps)
+            result = giving_up(arguments.run, arguments.images, threat, batch_size)
         case "art":
             result = against_pgd(on, art_pgd, seeds, batch_size)
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,11 @@ _AT_MOST = {
 
 def cheaper(attack: Attack) -> Attack:
     """The attack with fewer steps, restarts, targets, …"""
-    return replace(attack, settings={name: _cut(name, value) for name, value in attack.settings.items()})
+    settings, refining = (
+        None if given is None else {name: _cut(name, value) for name, value in given.items()}
+        for given in (attack.settings, attack.refining)
+    )
+    return replace(attack, settings=settings, refining=refining)
 
 
 def make_attacks_cheaper(patch: pytest.MonkeyPatch) -> None:
@@ -53,6 +58,6 @@ def make_detection_cheaper(patch: pytest.MonkeyPatch) -> None:
 
 
 def _cut(name: str, value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _cut(name, inner) for key, inner in value.items()}
     return min(value, _AT_MOST[name]) if name in _AT_MOST else value

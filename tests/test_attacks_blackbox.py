@@ -54,7 +54,7 @@ def test_square_reaches_its_share_of_the_worst_margin(norm: Norm, eps: float, le
     model, images, labels, difference = linear_problem(8, ahead=8.0)
     threat = ThreatModel(norm, eps)
     before = margin(model(images), labels)
-    found = square(model, images, labels, threat, rng=streams(8), queries=2000, first_share=0.8)
+    found = square(model, images, labels, threat, rng=streams(8), queries=2000, first_share=0.8, give_up=math.inf)
     assert threat.contains(found, images).all()
     gain = eps * torch.linalg.vector_norm(difference, DUAL[norm])
     share = (margin(model(found), labels) - before) / gain
@@ -221,5 +221,14 @@ def test_square_asks_in_linf_about_what_changes_something(count: int) -> None:
     images, labels = torch.ones(count, 1, 8, 8), torch.zeros(count, dtype=torch.int64)
     asked = Asked(model)
     # White pixels only get darker, and half of the proposals brighten; nothing is ever better.
-    square(asked, images, labels, ThreatModel("linf", 0.1), rng=streams(count), queries=400, first_share=0.01)
-    assert 0.3 < asked.count / (400 * count) < 0.6
+    square(
+        asked,
+        images,
+        labels,
+        ThreatModel("linf", 0.1),
+        rng=streams(count),
+        queries=2000,
+        first_share=0.01,
+        give_up=math.inf,
+    )
+    assert 0.3 < asked.count / (2000 * count) < 0.6

@@ -8,7 +8,7 @@ from cheap import cheaper
 from classifiers import small_classifier, some_digits
 from torch import Tensor, nn
 
-from hardy.attacks import ATTACKS, Attack, run_attack
+from hardy.attacks import ATTACKS, Attack, run_attack, with_settings
 from hardy.randomness import Randomness
 from hardy.threats import Norm, ThreatModel
 
@@ -65,6 +65,31 @@ def test_an_attack_does_the_same_again_and_at_any_batch_size(attack: Attack, nor
     assert torch.equal(found, found_again)
     # Rounding differs with the batch; a verdict may differ where it hangs on that.
     assert ((norms <= threat.eps) != (small <= threat.eps)).sum() <= 1
+
+
+@pytest.mark.parametrize(
+    ("attack", "norm"),
+    [(attack, norm) for attack in ATTACKS.values() if attack.refining is not None for norm in attack.norms],
+    ids=lambda it: it.name if isinstance(it, Attack) else it,
+)
+def test_a_refining_search_goes_on_where_another_ended(attack: Attack, norm: Norm) -> None:
+    classifier, (images, labels, indices) = small_classifier().eval(), some_digits()
+    assert attack.refining is not None
+    refining, threat = {**attack.settings, **attack.refining}, ThreatModel(norm, RADIUS[norm])
+    quick = with_settings(ATTACKS["fab"], steps=20, targets=3)
+    near = run_attack(classifier, images, labels, quick, [threat], rng=Randomness(0, indices)).images
+    with torch.no_grad():
+        rows = (classifier(near).argmax(1) != labels).nonzero().squeeze(1)
+        near, clean, labels = near[rows], images[rows], labels[rows]
+        # Two percent short of the nearest boundary that is known.
+        start = torch.lerp(clean, near, 0.98)
+        fooled = classifier(start).argmax(1) != labels
+        assert len(rows) > 4
+        assert fooled.double().mean() < 0.5
+        rng = Randomness(0, indices[rows])
+        found = attack.function(classifier, clean, labels, threat, rng=rng, start=start, **refining)
+        inside = torch.where(threat.contains(found, clean).reshape(-1, 1, 1, 1), found, clean)
+        assert (classifier(inside).argmax(1) != labels).double().mean() >= 0.75
 
 
 @attacks

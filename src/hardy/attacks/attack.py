@@ -38,6 +38,8 @@ class Attack:
         search: ``fixed`` looks inside the ball of the threat model; ``smallest`` looks for the smallest perturbation,
             whatever the radius, which is then held against it.
         settings: what the function is called with besides.
+        refining: where given, the function takes ``start`` too, float32 (N, C, H, W), images where a search of its own
+            ended, and with these settings it makes a short search from there.
         gradients: whether it needs them.
         rough: whether the function takes another classifier, ``rough``, with the same answers up to rounding but
             cheaper, for what it checks with the classifier afterwards.
@@ -52,6 +54,7 @@ class Attack:
     reference: str
     search: Literal["fixed", "smallest"] = "fixed"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    refining: Mapping[str, Any] | None = None
     gradients: bool = True
     rough: bool = False
     clean_gradient: bool = False

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from hardy.attacks.attack import Attack, value_and_gradient
-from hardy.attacks.search_copy import Count, SearchCopy, fastest_copy
+from hardy.attacks.search_copy import Count, SearchCopy, bf16_tells_apart, fastest_copy
 from hardy.contracts import Classifier, Images, Labels, check_images, left_untouched
 from hardy.devices import native_bf16
 from hardy.errors import ContractError, UsageError
@@ -19,8 +19,8 @@ from hardy.threats import ThreatModel
 
 Precision = Literal["auto", "bf16", "float32"]
 
-# A search in bfloat16 costs half of one in float32, but what it leaves standing is searched again: it pays where at
-# least this share of the first images falls. Those are searched in float32 at once.
+# A search in bfloat16 costs half of one in float32. Where all that it leaves standing is searched again as long, it
+# pays if at least this share of the first images falls. Those are searched in float32 at once.
 _PAYS_FROM = 0.75
 _PILOT = 16
 # How often the way from the clean image to a smallest perturbation is halved.
@@ -91,7 +91,7 @@ def run_attacks(
         rng: the streams of these examples.
         batch_size: how many images are attacked at once; bounds the memory.
         precision: of the search; every success is confirmed in float32 in any case. ``auto`` searches in bfloat16 first
-            where the device computes it natively and many of the first images fall, then again in float32.
+            where the device computes it natively and it pays, and in float32 what that leaves standing.
 
     Raises:
         ContractError: images outside [0, 1], or no gradient for an attack that needs it.
@@ -125,8 +125,8 @@ def run_attacks(
         for threat in ascending:
             for number, attack in enumerate(attacks):
                 if attack.search == "fixed":
-                    # What has withstood one attack falls to the next too seldom for a search in bfloat16 to pay.
-                    promising = number == 0 or precision == "bf16"
+                    # What has withstood one attack falls to the next too seldom for a second whole search to pay.
+                    promising = number == 0 or precision == "bf16" or attack.refining is not None
                     campaign.run_fixed(
                         attack, number, threat, search, reduced if promising else None, pilot=precision == "auto"
                     )
@@ -168,8 +168,18 @@ class _Campaign:
         *,
         pilot: bool,
     ) -> None:
-        """Attack what stands; in reduced precision first, if there is such a copy and, with ``pilot``, if it pays."""
+        """Attack what stands, in reduced precision first if there is such a copy.
+
+        An attack that can refine goes on in float32 where the first search ended. Any other is run again as a whole, so
+        with ``pilot`` it is looked at first whether that pays.
+        """
         standing = self.standing(threat)
+        if reduced is not None and attack.refining is not None and bf16_tells_apart(threat, self.images[0].numel()):
+            ended = self.run(attack, number, threat, standing, reduced)
+            stands = self.outcome.norm[standing] > threat.eps
+            refining = replace(attack, settings={**attack.settings, **attack.refining})
+            self.run(refining, number, threat, standing[stands], search, start=ended[stands])
+            return
         if reduced is not None:
             pays = True
             if pilot:
@@ -191,10 +201,16 @@ class _Campaign:
         classifier: Classifier,
         *,
         rough: Classifier | None = None,
-    ) -> None:
-        """Attack the chosen examples and enter what was found."""
-        for part in chosen.split(self.batch_size) if len(chosen) else ():
+        start: Images | None = None,
+    ) -> Images:
+        """Attack the chosen examples, from ``start`` where given, and enter what was found; where the search ended."""
+        ended = self.images[chosen]
+        for places in torch.arange(len(chosen)).split(self.batch_size) if len(chosen) else ():
+            part = chosen[places]
+            rng = self.rng.select(part).fold(attack.name, repr(threat.eps))
             given: dict[str, Any] = dict(attack.settings)
+            if start is not None:
+                given["start"], rng = start[places], rng.fold("refining")
             if attack.rough:
                 given["rough"] = rough or classifier
             if attack.clean_gradient:
@@ -204,12 +220,14 @@ class _Campaign:
                 self.images[part],
                 self.labels[part],
                 threat,
-                rng=self.rng.select(part).fold(attack.name, repr(threat.eps)),
+                rng=rng,
                 **given,
             )
+            ended[places] = found
             entered = self._judge(part, found, threat, number)
             if attack.search == "smallest" and threat.norm != "l0" and len(entered):
                 self._judge(entered, self._shrunk(entered, classifier), threat, number)
+        return ended
 
     def _clean_gradient(self, chosen: Tensor) -> Tensor:
         """The gradient of the cross-entropy at the clean images, taken once for all attacks and radii."""

@@ -10,6 +10,20 @@ from hardy.contracts import Labels, Logits
 
 # Keeps a ratio of logits finite where they are all the same.
 _TINY = 1e-12
+# benchmarks/attacks_vs_peers.py giving-up shows what it saves and costs.
+GIVE_UP = 10.0
+
+
+def hopeless(value: Tensor, before: Tensor, periods_left: float, factor: float) -> Tensor:
+    """Which searches are to be given up, bool (N,): they would not rise to 0, where an image is fooled, in time.
+
+    Args:
+        value: float32 (N,), the highest objective so far.
+        before: float32 (N,), the same one period ago.
+        periods_left: how many periods the search still has.
+        factor: how many times faster than in the last period it might rise.
+    """
+    return -value > factor * periods_left * (value - before)
 
 
 def margin(logits: Logits, labels: Labels) -> Tensor:

@@ -46,7 +46,7 @@ def project_l1_in_box(change: Tensor, reference: Tensor, radius: float | Tensor)
         if not unsolved.any():
             break
         low, high = torch.where(excess > 0, level, low), torch.where(excess > 0, high, level)
-        falling = (_positive(left) * _positive(room - left)).sum(1, keepdim=True)
+        falling = (_above(left, 0.0) * _above(room, left)).sum(1, keepdim=True)
         newton = level + excess / falling
         inside = (newton > low) & (newton < high)
         level = torch.where(unsolved, torch.where(inside, newton, 0.5 * (low + high)), level)
@@ -71,30 +71,38 @@ def step_to_hyperplane(points: Tensor, normal: Tensor, offset: Tensor, norm: Nor
     direction = normal.sign() * -height.sign()
     room = _room(points, direction)
     if norm == "l1":
-        size = _dearest_first(weight, room, demand)
-    elif norm == "l2":
-        size = torch.minimum(weight * _level(weight, weight, room, demand), room)
-    else:
-        size = torch.minimum(_level(weight, torch.ones_like(weight), room, demand), room)
-    return direction.mul_(size)
+        return direction.mul_(_dearest_first(weight, room, demand))
+    if norm == "l2":
+        level = _level(weight * weight, room / weight.clamp_min(_TINY), demand)
+        return direction.mul_(torch.minimum(weight * level, room))
+    level = _level(weight, room, demand)
+    return direction.mul_(torch.minimum(room, level))
 
 
-def _level(weight: Tensor, speed: Tensor, room: Tensor, demand: Tensor) -> Tensor:
-    """The level, (P, N, 1), where ``weight * min(speed * level, room)`` sums to ``demand``; huge where it cannot."""
-    full_at = room / speed.clamp_min(_TINY)
-    rate, limit = weight * speed, weight * room
-    total_rate = rate.sum(-1, keepdim=True)
-    level = torch.zeros_like(demand)
+def _level(rate: Tensor, full_at: Tensor, demand: Tensor) -> Tensor:
+    """The level, (P, N, 1), where ``rate * min(level, full_at)`` sums to ``demand``; huge where it cannot.
+
+    ``rate`` is (N, D), ``full_at`` (P, N, D), ``demand`` (P, N, 1). Rows that are solved are not looked at again.
+    """
+    points = demand.shape[:2]
+    result = torch.zeros_like(demand).flatten(0, 1)
+    rate = rate.expand_as(full_at).flatten(0, 1)
+    full_at, demand = full_at.flatten(0, 1), demand.flatten(0, 1)
+    level, rows = result, torch.arange(len(result), device=result.device)
     for _ in range(_NEWTON_STEPS):
-        full = 1.0 - _positive(full_at - level)
-        filled, halted = (full * limit).sum(-1, keepdim=True), (full * rate).sum(-1, keepdim=True)
+        filled = (rate * torch.minimum(full_at, level)).sum(-1, keepdim=True)
+        rising = (rate * _above(full_at, level)).sum(-1, keepdim=True)
         # The sum is concave in the level: Newton steps from 0 rise towards the solution and never pass it.
-        newton = (demand - filled) / (total_rate - halted).clamp_min(_TINY)
-        rises = newton > level * (1.0 + _PLANE_PRECISION)
-        if not rises.any():
+        newton = (level + (demand - filled) / rising.clamp_min(_TINY)).clamp_max(_HUGE)
+        rises = (newton > level * (1.0 + _PLANE_PRECISION)).squeeze(1)
+        unsolved = rises.nonzero().squeeze(1)
+        if not len(unsolved):
             break
-        level = torch.where(rises, newton.clamp_max(_HUGE), level)
-    return level
+        rows, level = rows[unsolved], newton[unsolved]
+        result[rows] = level
+        if len(unsolved) < len(rises):
+            rate, full_at, demand = rate[unsolved], full_at[unsolved], demand[unsolved]
+    return result.unflatten(0, points)
 
 
 def _dearest_first(weight: Tensor, room: Tensor, demand: Tensor) -> Tensor:
@@ -120,6 +128,6 @@ def _room(points: Tensor, direction: Tensor) -> Tensor:
     return torch.add(0.5 - points, direction, alpha=0.5).abs_()
 
 
-def _positive(values: Tensor) -> Tensor:
-    """1.0 where positive, else 0.0; written as a float at once, as conversion from bool is several times slower."""
-    return torch.gt(values, 0.0, out=torch.empty_like(values))
+def _above(values: Tensor, bound: Tensor | float) -> Tensor:
+    """1.0 where above, else 0.0; written as a float at once, as conversion from bool is several times slower."""
+    return torch.gt(values, bound, out=torch.empty_like(values))

@@ -1,7 +1,8 @@
 """The copy of a classifier that attacks search with: as fast as it gets, and answering as the classifier does.
 
-Batch norm is folded into the convolutions, weights are frozen, memory is laid out channels-last and, on request, all
-arithmetic is bfloat16. Nothing that such a copy answers is a verdict: the engine asks the classifier itself.
+Batch norm is folded into the convolutions, weights are frozen, memory is laid out channels-last, some layers take a
+faster form and, on request, all arithmetic but the last layer's is bfloat16. Nothing that such a copy answers is a
+verdict: the engine asks the classifier itself.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from hardy.attacks.search_layers import put_search_layers
 from hardy.contracts import Images, Logits
+from hardy.threats import ThreatModel
 
 # Folding reorders float32 sums; what differs by more was not folded rightly.
 _FOLDING_TOLERANCE = 1e-3
 _LARGEST_LEAD = 15.0
+# Values in [0, 1] are up to 2**-8 apart in bfloat16; a change must be many times that to be found in it.
+_FINEST_CHANGE = 8 * 2.0**-8
 
 
 @dataclass
@@ -76,12 +81,28 @@ def fastest_copy(classifier: nn.Module, probe: Images, dtype: torch.dtype, count
             # Foreign networks fail to be traced, to run in bfloat16 or in channels-last for reasons of their own.
             with suppress(Exception), torch.no_grad():
                 model = make(plain).to(dtype, memory_format=layout)  # type: ignore[call-overload]
+                if isinstance(model, fx.GraphModule):
+                    put_search_layers(model, dtype)
                 found = model(probe.to(dtype).contiguous(memory_format=layout)).float()
                 if found.isfinite().all() and (found - wanted).abs().max() <= tolerance * wanted.abs().max().clamp_min(
                     1
                 ):
                     return SearchCopy(model, dtype, layout, count)
     return None
+
+
+def bf16_tells_apart(threat: ThreatModel, values: int) -> bool:
+    """Whether a search in bfloat16 can move inside the ball of a threat model, around images of so many values.
+
+    In linf and l2 the change of a value counts where all change alike; in l1 and l0 few values change, by much.
+    """
+    match threat.norm:
+        case "linf":
+            return threat.eps >= _FINEST_CHANGE
+        case "l2":
+            return threat.eps >= _FINEST_CHANGE * values**0.5
+        case _:
+            return True
 
 
 _FUSIONS = {

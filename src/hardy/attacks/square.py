@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from hardy.attacks.attack import Attack
-from hardy.attacks.objectives import margin
+from hardy.attacks.objectives import GIVE_UP, hopeless, margin
+from hardy.attacks.patches import length_of, mass_of, patch_pair
 from hardy.attacks.projections import project_l1_in_box
 from hardy.contracts import Classifier, Images, Labels
 from hardy.randomness import Randomness
@@ -29,6 +30,8 @@ _BLOCK = 250
 # So many images are asked about at once, at the least: then a row looks up to so many queries ahead.
 _BATCH = 128
 _AHEAD = 8
+# Proposals for larger windows change something nearly always, so that is not looked at.
+_LARGEST_LOOKED_AT = 4
 # Random words that a query takes besides one for each channel's sign: two windows and an orientation.
 _WORDS = 3
 _TINY = 1e-12
@@ -38,8 +41,9 @@ _TINY = 1e-12
 class _Search:
     """One row an example that still stands.
 
-    ``images`` and ``best`` are (N, C, H*W); ``lead`` is how far the best wrong logit is above the right one; ``words``,
-    (N, B, W), are the random words of a block of queries, and ``place`` says which of them is next.
+    ``images`` and ``best`` are (N, C, H*W); ``lead`` is how far the best wrong logit is above the right one,
+    ``marked_lead`` the same some queries ago; ``words``, (N, B, W), are the random words of a block of queries, and
+    ``place`` says which of them is next.
     """
 
     rows: Tensor
@@ -47,6 +51,7 @@ class _Search:
     best: Tensor
     labels: Labels
     lead: Tensor
+    marked_lead: Tensor
     words: Tensor
     place: Tensor
 
@@ -55,7 +60,7 @@ class _Search:
 
 
 class _Moves(NamedTuple):
-    """How the queries of a block propose, and, in linf, which proposals change any value."""
+    """How the queries of a block propose, and, for small windows in linf, which proposals change any value."""
 
     propose: Callable[[Tensor, Tensor, Tensor], Tensor]
     changes: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
@@ -71,6 +76,9 @@ def square(
     rng: Randomness,
     queries: int,
     first_share: float,
+    give_up: float,
+    asked: int = 0,
+    start: Images | None = None,
 ) -> Images:
     """Change one square patch a query, and keep what brings the best wrong logit nearer to the right one.
 
@@ -80,22 +88,35 @@ def square(
     Args:
         queries: how many patches are proposed.
         first_share: share of the image that the first patches cover (``p_init`` in the paper).
+        give_up: after two fifths of the queries a search is given up where it would not reach 0 even at so many times
+            the rate of its gains in the last tenth.
+        asked: how many queries the search from which ``start`` comes has had: patches are as small as after those.
+        start: where to begin instead of with stripes or tiles.
     """
     shape = images.shape[1:]
     ask = partial(_ask, classifier, shape)
     result = images.clone()
     flat = images.flatten(2)
-    best = _start(flat, threat, rng.fold("start"), shape[1:])
+    best = _start(flat, threat, rng.fold("start"), shape[1:]) if start is None else start.flatten(2).clone()
     rows = torch.arange(len(images), device=images.device)
-    state = _Search(rows, flat, best, labels, ask(best, labels), rows[:, None, None], rows)
-    cuts = sorted({queries, *range(0, queries, _BLOCK), *(after + 1 for after in SHRINKS_AFTER if after < queries)})
+    lead = ask(best, labels)
+    state = _Search(rows, flat, best, labels, lead, lead, rows[:, None, None], rows)
+    tenth = max(queries // 10, 1)
+    shrinks = (after + 1 for after in SHRINKS_AFTER if after < queries)
+    cuts = sorted({queries, *range(0, queries, _BLOCK), *range(0, queries, tenth), *shrinks})
     for block, (first, last) in enumerate(pairwise(cuts)):
+        if first % tenth == 0:
+            if first >= 4 * tenth:
+                lost = hopeless(state.lead, state.marked_lead, (queries - first) / tenth, give_up)
+                result[state.rows[lost]] = state.best[lost].reshape(-1, *shape)
+                state = state.select(~lost)
+            state.marked_lead = state.lead.clone()
         if not len(state.rows):
             break
         words = rng.select(state.rows).bits((last - first) * (_WORDS + shape[0]), draw=block)
         state.words = words.reshape(len(words), last - first, -1)
         state.place = torch.zeros_like(state.rows)
-        moves = _moves(first, first_share, threat, shape[1:], images.device)
+        moves = _moves(asked + first, first_share, threat, shape[1:], images.device)
         while True:
             fallen = state.lead > 0
             if fallen.any():
@@ -158,8 +179,8 @@ def _moves(query: int, first_share: float, threat: ThreatModel, size: torch.Size
     side = _side(query, first_share, threat, size)
     if threat.norm == "linf":
         both = {"threat": threat, "side": side, "size": size}
-        return _Moves(partial(_flip, **both), partial(_changes, **both))
-    patches = _patches(side, threat, device)
+        return _Moves(partial(_flip, **both), partial(_changes, **both) if side <= _LARGEST_LOOKED_AT else None)
+    patches = patch_pair(side, threat, device)
     return _Moves(partial(_redistribute, threat=threat, patches=patches, side=side, size=size))
 
 
@@ -180,7 +201,7 @@ def _start(images: Tensor, threat: ThreatModel, rng: Randomness, size: torch.Siz
     side = max(min(size) // 5, 1)
     down, across = min(height // side, 5), min(width // side, 5)
     top, left = (height - down * side) // 2, (width - across * side) // 2
-    both = _patches(side, threat, images.device).reshape(2, side, side)
+    both = patch_pair(side, threat, images.device).reshape(2, side, side)
     upright = rng.fold("upright").integers(2, down * across)
     tiles = both[upright][:, None] * rng.fold("sign").signs(channels, down * across)[..., None, None]
     tiles = tiles.reshape(len(images), channels, down, across, side, side).transpose(3, 4)
@@ -222,13 +243,13 @@ def _redistribute(
     old = change.gather(2, here)
     rest = change.scatter(2, here, 0.0)
     power = 2 if threat.norm == "l2" else 1
-    freed = _mass(old, power) + _mass(rest.gather(2, there), power)
-    unused = (threat.eps**power - _mass(change, power).sum(1, keepdim=True)).clamp_min(0.0)
+    freed = mass_of(old, power) + mass_of(rest.gather(2, there), power)
+    unused = (threat.eps**power - mass_of(change, power).sum(1, keepdim=True)).clamp_min(0.0)
     patch = patches[words[:, 2] >> 31][:, None] * _signs(words)
-    patch = patch + old / _length(old, power)
+    patch = patch + old / length_of(old, power)
     # In l1 the projection takes away what is too much.
     mass = freed + unused / channels if power == 2 else channels * freed + unused
-    patch = patch / _length(patch, power) * mass ** (1.0 / power)
+    patch = patch / length_of(patch, power) * mass ** (1.0 / power)
     return _within(images, rest.scatter_(2, there, 0.0).scatter_(2, here, patch), threat)
 
 
@@ -256,38 +277,13 @@ def _signs(words: Tensor) -> Tensor:
     return (2 * (words[..., _WORDS:] >> 31) - 1).to(torch.float32)[..., None]
 
 
-def _patches(side: int, threat: ThreatModel, device: torch.device) -> Tensor:
-    """(2, side * side): a patch of norm 1, one half positive and one negative, lying and upright."""
-    power = 2 if threat.norm == "l2" else 1
-    patch = torch.cat([_peak(side // 2, side, power), -_peak(side - side // 2, side, power)])
-    patch = patch / _length(patch.flatten(), power)
-    return torch.stack([patch, patch.T]).flatten(1).to(device)
-
-
-def _peak(height: int, width: int, power: int) -> Tensor:
-    """Norm 1, the highest in the middle, falling with the distance from it."""
-    reach = max(height, width) // 2 + 1
-    terms = torch.arange(1, reach + 1, dtype=torch.float32) ** (-2.0 if power == 2 else -4.0)
-    heights = terms.flip(0).cumsum(0).flip(0)
-    down, across = ((torch.arange(length) - length // 2).abs() for length in (height, width))
-    peak = heights[torch.maximum(down[:, None], across)]
-    return peak / _length(peak.flatten(), power)
-
-
-def _mass(values: Tensor, power: int) -> Tensor:
-    return (values.square() if power == 2 else values.abs()).sum(-1, keepdim=True)
-
-
-def _length(values: Tensor, power: int) -> Tensor:
-    return (_mass(values, power) ** (1.0 / power)).clamp_min(_TINY)
-
-
 SQUARE = Attack(
     name="square",
     title="Square Attack, 5,000 queries",
     function=square,
     norms=("linf", "l2", "l1"),
     reference="Andriushchenko et al., ECCV 2020, arXiv:1912.00049; l1: Croce and Hein, ICML 2021, arXiv:2103.01208",
-    settings={"queries": 5000, "first_share": 0.8},
+    settings={"queries": 5000, "first_share": 0.8, "give_up": GIVE_UP},
+    refining={"queries": 250, "asked": 5000},
     gradients=False,
 )
