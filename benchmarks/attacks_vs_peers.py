@@ -7,7 +7,6 @@ The same classifier, images and machine, in one process, hardy and the peer in t
     python benchmarks/attacks_vs_peers.py torchattacks RUN
     python benchmarks/attacks_vs_peers.py art RUN
     python benchmarks/attacks_vs_peers.py scaling RUN
-    python benchmarks/attacks_vs_peers.py giving-up RUN [--images 1000] [--norm linf] [--eps 0.3]
 
 RUN is the folder of a trained run. Peers beside the development dependencies: 'pip install --no-deps torchattacks' and
 'pip install -c constraints.txt adversarial-robustness-toolbox'. With --json PATH the figures are written as well.
@@ -18,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import statistics
 import time
 import warnings
@@ -30,7 +28,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hardy.attacks import Outcome, get_attack, get_attacks, run_attacks, with_settings
+from hardy.attacks import Outcome, get_attack, get_attacks, run_attacks
 from hardy.attacks.attack import Attack
 from hardy.datasets import load_dataset
 from hardy.randomness import Randomness
@@ -218,21 +216,6 @@ def scaling(on: Bench) -> dict[str, Any]:
     return {"share_of_peak": shares, "seconds": grown}
 
 
-def giving_up(run: Path, images: int, threat: ThreatModel, batch_size: int) -> dict[str, Any]:
-    """What giving up hopeless searches costs and saves, on images that are not of the test split."""
-    on = bench(run, images, "mnist/held-out")
-    rows: dict[str, dict[str, Any]] = {}
-    for name in ("apgd-t", "square"):
-        usual = get_attack(name)
-        rows[name] = {}
-        for factor in (usual.settings["give_up"], math.inf):
-            outcome = on.attack([with_settings(usual, give_up=factor)], threat.norm, (threat.eps,), 0, batch_size)
-            fooled = int((outcome.norm <= threat.eps).sum())
-            rows[name][str(factor)] = {"fooled": fooled, "queries": outcome.count.queries}
-            print(f"{name:8} give_up {factor:4}  fooled {fooled} of {images}, {outcome.count.queries:,} queries")
-    return rows
-
-
 def best_of(work: Callable[[], Any], times: int = 7) -> float:
     work()
     seconds = []
@@ -254,7 +237,7 @@ def print_row(name: str, ours: Timed, theirs: Timed) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("peer", choices=["foolbox", "autoattack", "torchattacks", "art", "scaling", "giving-up"])
+    parser.add_argument("peer", choices=["foolbox", "autoattack", "torchattacks", "art", "scaling"])
     parser.add_argument("run", type=Path)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
@@ -275,9 +258,6 @@ def main() -> None:
             result = against_autoattack(on, arguments.norm, arguments.eps, 0, batch_size)
         case "torchattacks":
             result = against_pgd(on, torchattacks_pgd, seeds, batch_size)
-        case "giving-up":
-            threat = ThreatModel(arguments.norm, arguments.eps)
-            result = giving_up(arguments.run, arguments.images, threat, batch_size)
         case "art":
             result = against_pgd(on, art_pgd, seeds, batch_size)
         case _:

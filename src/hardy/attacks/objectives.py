@@ -10,7 +10,7 @@ from hardy.contracts import Labels, Logits
 
 # Keeps a ratio of logits finite where they are all the same.
 _TINY = 1e-12
-# benchmarks/attacks_vs_peers.py giving-up shows what it saves and costs.
+# benchmarks/attack_costs.py giving-up shows what it saves and costs.
 GIVE_UP = 10.0
 
 

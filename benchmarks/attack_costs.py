@@ -1,0 +1,65 @@
+"""What hardy's attacks cost by themselves.
+
+    python benchmarks/attack_costs.py table RUN [--images 1000]
+    python benchmarks/attack_costs.py giving-up RUN [--images 1000] [--norm linf] [--eps 0.3]
+
+``table`` runs the study's 21 cells and gives seconds and peak memory. ``giving-up`` runs the attacks that give up
+hopeless searches as they are and with infinite patience, on images that are not of the test split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import resource
+from pathlib import Path
+
+from attacks_vs_peers import STUDY, STUDY_EPS, bench
+
+from hardy.attacks import get_attack, with_settings
+from hardy.threats import Norm
+
+
+def table(run: Path, images: int, batch_size: int) -> None:
+    on = bench(run, images)
+    print(f"{run}: clean accuracy {on.robust(on.images):.2%} on {images} images of mnist/test")
+    seconds = 0.0
+    for name, (attack, norm, _) in STUDY.items():
+        timed = on.hardy([get_attack(attack)], norm, STUDY_EPS, 0, batch_size)
+        seconds += timed.seconds
+        robust = "  ".join(f"{value:.2%}" for value in timed.robust)
+        print(f"{name:8} {timed.seconds:7.1f} s  robust accuracy at {STUDY_EPS}: {robust}", flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"in all   {seconds:7.1f} s  peak memory of the process {peak:.2f} GiB")
+
+
+def giving_up(run: Path, images: int, norm: Norm, eps: float, batch_size: int) -> None:
+    on = bench(run, images, "mnist/held-out")
+    for name in ("apgd-t", "square"):
+        usual = get_attack(name)
+        for factor in (usual.settings["give_up"], math.inf):
+            outcome = on.attack([with_settings(usual, give_up=factor)], norm, (eps,), 0, batch_size)
+            fooled = int((outcome.norm <= eps).sum())
+            print(
+                f"{name:8} give_up {factor:4}  fooled {fooled} of {images}  {outcome.count.queries:,} queries",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["table", "giving-up"])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=250)
+    parser.add_argument("--norm", choices=["linf", "l2", "l1"], default="linf")
+    parser.add_argument("--eps", type=float, default=0.3)
+    given = parser.parse_args()
+    if given.what == "table":
+        table(given.run, given.images, given.batch_size)
+    else:
+        giving_up(given.run, given.images, given.norm, given.eps, given.batch_size)
+
+
+if __name__ == "__main__":
+    main()
