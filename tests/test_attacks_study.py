@@ -199,11 +199,31 @@ def test_salt_and_pepper_asks_only_for_what_would_be_an_improvement() -> None:
 
     with torch.no_grad():
         found = SALT_AND_PEPPER.function(
-            watched, images, labels, ThreatModel("l2", 2.5), rng=streams(1), **SALT_AND_PEPPER.settings
+            watched, images, labels, ThreatModel("l2", 2.5), rng=streams(1), rough=watched, **SALT_AND_PEPPER.settings
         )
     assert len(asked) <= SALT_AND_PEPPER.settings["steps"]
     assert float((found - images).norm()) == pytest.approx(best[0], abs=1e-5)
     assert best[0] < 2.5
+
+
+def test_salt_and_pepper_takes_back_what_only_the_rough_classifier_holds_for_fooled() -> None:
+    images, classifier, threat = grey_images(), seeded_linear(classes=2, side=SIDE), ThreatModel("l2", 10.0)
+    with torch.no_grad():
+        logits = classifier(images)
+        usual = logits.argmax(1).mode().values
+        images = images[logits.argmax(1) == usual]
+        labels = usual.expand(len(images))
+        # It favours the other class by half of the lead that the images have.
+        favour = 0.5 * (logits[:, usual] - logits[:, 1 - usual]).median() * torch.eye(2)[1 - usual]
+        hasty = Linear(classifier.weight.detach(), classifier.bias.detach() + favour)
+        given = {"rng": streams(len(images)), **SALT_AND_PEPPER.settings}
+        found = SALT_AND_PEPPER.function(classifier, images, labels, threat, rough=hasty, **given)
+        alone = SALT_AND_PEPPER.function(hasty, images, labels, threat, rough=hasty, **given)
+        fooled, fooled_alone = (classifier(them).argmax(1) != labels for them in (found, alone))
+    changed = (found != images).flatten(1).any(1)
+    assert changed.any()
+    assert fooled[changed].all()
+    assert not fooled_alone.all()
 
 
 def test_more_salt_and_pepper_never_finds_more_than_less_did() -> None:

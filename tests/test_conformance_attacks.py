@@ -8,7 +8,7 @@ from cheap import cheaper
 from classifiers import small_classifier, some_digits
 from torch import Tensor, nn
 
-from hardy.attacks import ATTACKS, Attack, run_attack, with_settings
+from hardy.attacks import ATTACKS, Attack, run_attack
 from hardy.randomness import Randomness
 from hardy.threats import Norm, ThreatModel
 
@@ -69,27 +69,34 @@ def test_an_attack_does_the_same_again_and_at_any_batch_size(attack: Attack, nor
 
 @pytest.mark.parametrize(
     ("attack", "norm"),
-    [(attack, norm) for attack in ATTACKS.values() if attack.refining is not None for norm in attack.norms],
+    [
+        (attack, norm)
+        for attack in ATTACKS.values()
+        if attack.refining is not None and attack.search == "fixed"
+        for norm in attack.norms
+    ],
     ids=lambda it: it.name if isinstance(it, Attack) else it,
 )
 def test_a_refining_search_goes_on_where_another_ended(attack: Attack, norm: Norm) -> None:
     classifier, (images, labels, indices) = small_classifier().eval(), some_digits()
     assert attack.refining is not None
-    refining, threat = {**attack.settings, **attack.refining}, ThreatModel(norm, RADIUS[norm])
-    quick = with_settings(ATTACKS["fab"], steps=20, targets=3)
-    near = run_attack(classifier, images, labels, quick, [threat], rng=Randomness(0, indices)).images
+    threat = ThreatModel(norm, RADIUS[norm])
+    first = run_attack(classifier, images, labels, attack, [threat], rng=Randomness(0, indices), precision="float32")
     with torch.no_grad():
-        rows = (classifier(near).argmax(1) != labels).nonzero().squeeze(1)
-        near, clean, labels = near[rows], images[rows], labels[rows]
-        # Two percent short of the nearest boundary that is known.
-        start = torch.lerp(clean, near, 0.98)
+        rows = ((first.norm > 0) & first.norm.isfinite()).nonzero().squeeze(1)
+        clean, labels = images[rows], labels[rows]
+        # A little short of where they fool, so that some do not.
+        start = torch.lerp(clean, first.images[rows], 0.99)
         fooled = classifier(start).argmax(1) != labels
-        assert len(rows) > 4
-        assert fooled.double().mean() < 0.5
-        rng = Randomness(0, indices[rows])
-        found = attack.function(classifier, clean, labels, threat, rng=rng, start=start, **refining)
+        assert len(rows)
+        given = {**attack.settings, **attack.refining, "start": start}
+        if attack.clean_gradient:
+            given["clean_gradient"] = torch.zeros_like(clean)
+        found = attack.function(classifier, clean, labels, threat, rng=Randomness(0, indices[rows]), **given)
         inside = torch.where(threat.contains(found, clean).reshape(-1, 1, 1, 1), found, clean)
-        assert (classifier(inside).argmax(1) != labels).double().mean() >= 0.75
+        now_fooled = classifier(inside).argmax(1) != labels
+    assert now_fooled.sum() > fooled.sum() or fooled.all()
+    assert now_fooled.double().mean() >= 0.75
 
 
 @attacks

@@ -38,8 +38,8 @@ class Attack:
         search: ``fixed`` looks inside the ball of the threat model; ``smallest`` looks for the smallest perturbation,
             whatever the radius, which is then held against it.
         settings: what the function is called with besides.
-        refining: where given, the function takes ``start`` too, float32 (N, C, H, W), images where a search of its own
-            ended, and with these settings it makes a short search from there.
+        refining: settings of a short search in float32 after one in less. An attack that searches inside the ball then
+            takes ``start`` too, float32 (N, C, H, W), where the first search ended.
         gradients: whether it needs them.
         rough: whether the function takes another classifier, ``rough``, with the same answers up to rounding but
             cheaper, for what it checks with the classifier afterwards.

@@ -135,10 +135,15 @@ def run_attacks(
                     largest = ascending[-1]
                     if attack.rough and reduced is not None:
                         campaign.run(attack, number, largest, campaign.standing(threat), search, rough=reduced)
-                        campaign.run(attack, number, largest, campaign.standing(largest), search)
+                        campaign.run(_refined(attack), number, largest, campaign.standing(largest), search)
                     else:
                         campaign.run(attack, number, largest, campaign.standing(threat), search)
     return outcome
+
+
+def _refined(attack: Attack) -> Attack:
+    """The attack as it searches after a search in reduced precision."""
+    return replace(attack, settings={**attack.settings, **(attack.refining or {})})
 
 
 @dataclass
@@ -177,8 +182,7 @@ class _Campaign:
         if reduced is not None and attack.refining is not None and bf16_tells_apart(threat, self.images[0].numel()):
             ended = self.run(attack, number, threat, standing, reduced)
             stands = self.outcome.norm[standing] > threat.eps
-            refining = replace(attack, settings={**attack.settings, **attack.refining})
-            self.run(refining, number, threat, standing[stands], search, start=ended[stands])
+            self.run(_refined(attack), number, threat, standing[stands], search, start=ended[stands])
             return
         if reduced is not None:
             pays = True

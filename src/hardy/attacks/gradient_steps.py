@@ -34,13 +34,17 @@ def projected_gradient(
     steps: int,
     step_size: float,
     clean_gradient: Tensor | None = None,
+    start: Images | None = None,
 ) -> Images:
     """``steps`` steps of length ``step_size`` times eps, each projected into the ball.
 
-    From a random start, or, where the ``clean_gradient`` is given, from the images themselves. An image that is fooled
-    leaves the batch with the perturbation that fooled it.
+    From ``start``, or from the images themselves where the ``clean_gradient`` is given, else from a random start. An
+    image that is fooled leaves the batch with the perturbation that fooled it.
     """
-    current = threat.random_start(images, rng) if clean_gradient is None else images
+    if start is not None:
+        current, clean_gradient = start, None
+    else:
+        current = threat.random_start(images, rng) if clean_gradient is None else images
     result = current.clone()
     standing = torch.arange(len(images), device=images.device)
     for step in range(steps):
@@ -101,6 +105,7 @@ PGD = Attack(
     norms=("linf", "l2", "l1"),
     reference="Madry et al., ICLR 2018, arXiv:1706.06083",
     settings={"steps": 40, "step_size": 1 / 30},
+    refining={"steps": 5},
 )
 SMOOTHED_PGD = Attack(
     name="smoothed-pgd",

@@ -53,6 +53,7 @@ BASIC_ITERATIVE = Attack(
     norms=("linf", "l2"),
     reference="Kurakin, Goodfellow and Bengio, ICLR workshops 2017, arXiv:1607.02533",
     settings={"steps": 10, "step_size": 0.2},
+    refining={"steps": 3},
     clean_gradient=True,
 )
 MOMENTUM_ITERATIVE = Attack(

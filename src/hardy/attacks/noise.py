@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from hardy.attacks.attack import Attack
 from hardy.contracts import Classifier, Images, Labels
@@ -52,6 +53,7 @@ def salt_and_pepper(
     threat: ThreatModel,
     *,
     rng: Randomness,
+    rough: Classifier,
     steps: int,
     patience: int,
 ) -> Images:
@@ -62,6 +64,8 @@ def salt_and_pepper(
     tried; then draws only order the pixels that are turned, and bisection looks for the fewest of them that fool. So
     no try goes to an image that could not be an improvement, nor to an amount so small that it hardly ever fools. An
     image that has been fooled and then withstood ``patience`` tries in a row is left at that.
+
+    ``rough`` judges the tries. What a draw has come to is asked of the classifier itself, and taken back if it stands.
     """
     count, channels, height, width = images.shape
     pixels = height * width
@@ -76,6 +80,18 @@ def salt_and_pepper(
     high = torch.zeros_like(low)
     fooled_once = torch.zeros(count, dtype=torch.bool, device=images.device)
     in_vain = torch.zeros_like(low)
+    confirmed, confirmed_norm = images.clone(), best.clone()
+
+    def confirm(rows: Tensor) -> None:
+        rows = rows[best[rows] < confirmed_norm[rows]]
+        if rough is classifier or not len(rows):
+            return
+        fooling = classifier(result[rows]).argmax(1) != labels[rows]
+        right, back = rows[fooling], rows[~fooling]
+        confirmed[right], confirmed_norm[right] = result[right], best[right]
+        result[back], best[back] = confirmed[back], confirmed_norm[back]
+        fooled_once[back] = confirmed_norm[back] < threat.eps
+
     for step in range(steps):
         active = ~fooled_once | (in_vain < patience)
         if not active.any():
@@ -83,6 +99,7 @@ def salt_and_pepper(
         drawing = active & (high - low <= 1)
         fresh = drawing.nonzero().squeeze(1)
         if len(fresh):
+            confirm(fresh)
             level = rng.select(fresh).uniform(pixels, draw=step)
             noise = (level >= 0.5).to(images.dtype).reshape(-1, 1, height, width).expand(-1, channels, -1, -1)
             turned[fresh] = torch.where(fooled_once[fresh].reshape(-1, 1, 1, 1), result[fresh], noise)
@@ -99,13 +116,14 @@ def salt_and_pepper(
         noisy = (rank[changed] < tried[changed, None]).reshape(-1, 1, height, width)
         candidates = torch.where(noisy, turned[changed], images[changed])
         if len(changed):
-            fooling = classifier(candidates).argmax(1) != labels[changed]
+            fooling = rough(candidates).argmax(1) != labels[changed]
             fooled[changed] = fooling
             result[changed[fooling]] = candidates[fooling]
         fooled_once |= fooled
         in_vain = torch.where(fooled, 0, in_vain + 1)
         best = torch.where(fooled, norm, best)
         low, high = torch.where(fooled, low, tried), torch.where(fooled, tried, high)
+    confirm(torch.arange(count, device=images.device))
     return result
 
 
@@ -135,5 +153,7 @@ SALT_AND_PEPPER = Attack(
     reference="Rauber, Brendel and Bethge, arXiv:1707.04131",
     search="smallest",
     settings={"steps": 120, "patience": 20},
+    refining={"steps": 20},
     gradients=False,
+    rough=True,
 )
