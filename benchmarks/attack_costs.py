@@ -2,9 +2,11 @@
 
     python benchmarks/attack_costs.py table RUN [--images 1000]
     python benchmarks/attack_costs.py giving-up RUN [--images 1000] [--norm linf] [--eps 0.3]
+    python benchmarks/attack_costs.py batches RUN [--images 200]
 
 ``table`` runs the study's 21 cells and gives seconds and peak memory. ``giving-up`` runs the attacks that give up
-hopeless searches as they are and with infinite patience, on images that are not of the test split.
+hopeless searches as they are and with infinite patience, on images that are not of the test split. ``batches`` compares
+verdicts at batch sizes of 1, 64 and 1,000; Square has 300 queries there, as single images take long.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 
 from attacks_vs_peers import STUDY, STUDY_EPS, bench
 
-from hardy.attacks import get_attack, with_settings
+from hardy.attacks import Attack, get_attack, with_settings
 from hardy.threats import Norm
 
 
@@ -46,9 +48,31 @@ def giving_up(run: Path, images: int, norm: Norm, eps: float, batch_size: int) -
             )
 
 
+def batches(run: Path, images: int) -> None:
+    on = bench(run, images)
+    attacks: list[tuple[Attack, Norm, float]] = [
+        (get_attack("pgd"), "linf", 0.3),
+        (get_attack("basic-iterative"), "l2", 1.5),
+        (get_attack("apgd-ce"), "linf", 0.3),
+        (get_attack("deepfool"), "l2", 1.5),
+        (with_settings(get_attack("square"), queries=300), "linf", 0.3),
+    ]
+    for attack, norm, eps in attacks:
+        fallen = [on.attack([attack], norm, (eps,), 0, size).norm <= eps for size in (1, 64, 1000)]
+        same = [float((fallen[0] == other).double().mean()) for other in fallen[1:]]
+        robust = [1.0 - float(it.double().mean()) for it in fallen]
+        print(
+            f"{attack.name:15} {norm} {eps}  robust accuracy "
+            + ", ".join(f"{value:.2%}" for value in robust)
+            + "  same verdicts as one by one "
+            + ", ".join(f"{value:.2%}" for value in same),
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["table", "giving-up"])
+    parser.add_argument("what", choices=["table", "giving-up", "batches"])
     parser.add_argument("run", type=Path)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=250)
@@ -57,6 +81,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "table":
         table(given.run, given.images, given.batch_size)
+    elif given.what == "batches":
+        batches(given.run, given.images)
     else:
         giving_up(given.run, given.images, given.norm, given.eps, given.batch_size)
 
