@@ -135,7 +135,8 @@ def run_attacks(
                     largest = ascending[-1]
                     if attack.rough and reduced is not None:
                         campaign.run(attack, number, largest, campaign.standing(threat), search, rough=reduced)
-                        campaign.run(_refined(attack), number, largest, campaign.standing(largest), search)
+                        left = campaign.standing(largest)
+                        campaign.run(_refined(attack), number, largest, left, search, again=True)
                     else:
                         campaign.run(attack, number, largest, campaign.standing(threat), search)
     return outcome
@@ -206,15 +207,21 @@ class _Campaign:
         *,
         rough: Classifier | None = None,
         start: Images | None = None,
+        again: bool = False,
     ) -> Images:
-        """Attack the chosen examples, from ``start`` where given, and enter what was found; where the search ended."""
+        """Attack the chosen examples, from ``start`` where given, and enter what was found; where the search ended.
+
+        ``again``, and from ``start``, random numbers are other ones.
+        """
         ended = self.images[chosen]
         for places in torch.arange(len(chosen)).split(self.batch_size) if len(chosen) else ():
             part = chosen[places]
             rng = self.rng.select(part).fold(attack.name, repr(threat.eps))
             given: dict[str, Any] = dict(attack.settings)
             if start is not None:
-                given["start"], rng = start[places], rng.fold("refining")
+                given["start"] = start[places]
+            if again or start is not None:
+                rng = rng.fold("refining")
             if attack.rough:
                 given["rough"] = rough or classifier
             if attack.clean_gradient:

@@ -152,8 +152,8 @@ SALT_AND_PEPPER = Attack(
     norms=("l2",),
     reference="Rauber, Brendel and Bethge, arXiv:1707.04131",
     search="smallest",
-    settings={"steps": 120, "patience": 20},
-    refining={"steps": 20},
+    settings={"steps": 160, "patience": 20},
+    refining={"steps": 40},
     gradients=False,
     rough=True,
 )
