@@ -32,6 +32,8 @@ _BATCH = 128
 _AHEAD = 8
 # Proposals for larger windows change something nearly always, so that is not looked at.
 _LARGEST_LOOKED_AT = 4
+# Before so many queries patches are still large, and gains come unevenly.
+_GIVES_UP_AFTER = 2000
 # Random words that a query takes besides one for each channel's sign: two windows and an orientation.
 _WORDS = 3
 _TINY = 1e-12
@@ -88,8 +90,8 @@ def square(
     Args:
         queries: how many patches are proposed.
         first_share: share of the image that the first patches cover (``p_init`` in the paper).
-        give_up: after two fifths of the queries a search is given up where it would not reach 0 even at so many times
-            the rate of its gains in the last tenth.
+        give_up: after two fifths of the queries, and 2,000 at least, a search is given up where it would not reach 0
+            even at so many times the rate of its gains in the last tenth.
         asked: how many queries the search from which ``start`` comes has had: patches are as small as after those.
         start: where to begin instead of with stripes or tiles.
     """
@@ -106,7 +108,7 @@ def square(
     cuts = sorted({queries, *range(0, queries, _BLOCK), *range(0, queries, tenth), *shrinks})
     for block, (first, last) in enumerate(pairwise(cuts)):
         if first % tenth == 0:
-            if first >= 4 * tenth:
+            if first >= 4 * tenth and asked + first >= _GIVES_UP_AFTER:
                 lost = hopeless(state.lead, state.marked_lead, (queries - first) / tenth, give_up)
                 result[state.rows[lost]] = state.best[lost].reshape(-1, *shape)
                 state = state.select(~lost)
