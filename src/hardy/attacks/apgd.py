@@ -59,7 +59,8 @@ def apgd(
         return _run(classifier, images[rows], labels[rows], threat, streams, steps, objective_of, give_up)
 
     if start is not None:
-        return climb(classifier, images, labels, threat, start, steps, objective_of, give_up, longest=REFINING_STEP)[0]
+        found, _ = climb(classifier, images, labels, threat, start, steps, objective_of, give_up, longest=REFINING_STEP)
+        return found
     return _highest(images, run, restarts[threat.norm])
 
 
@@ -90,10 +91,9 @@ def apgd_targeted(
         )
 
     if start is not None:
-        towards_nearest = towards(classes[:, 0])
-        return climb(classifier, images, labels, threat, start, steps, towards_nearest, give_up, longest=REFINING_STEP)[
-            0
-        ]
+        nearest = towards(classes[:, 0])
+        found, _ = climb(classifier, images, labels, threat, start, steps, nearest, give_up, longest=REFINING_STEP)
+        return found
     return _highest(images, run, classes.shape[1])
 
 
