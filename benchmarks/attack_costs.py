@@ -36,7 +36,7 @@ def table(run: Path, images: int, batch_size: int) -> None:
 
 
 def giving_up(run: Path, images: int, norm: Norm, eps: float, batch_size: int) -> None:
-    on = bench(run, images, "mnist/held-out")
+    on = bench(run, images, "mnist/validation")
     for name in ("apgd-t", "square"):
         usual = get_attack(name)
         for factor in (usual.settings["give_up"], math.inf):

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 from hardy.attacks import Outcome, get_attack, get_attacks, run_attacks
 from hardy.attacks.attack import Attack
-from hardy.datasets import load_dataset
-from hardy.randomness import Randomness
-from hardy.subjects import load_subject
+from hardy.data import load_dataset
+from hardy.evaluation.subject import load_subject
+from hardy.rng import Randomness
 from hardy.threats import Norm, ThreatModel
 
 STUDY_EPS = (0.3, 1.5, 10.0)
@@ -110,10 +110,10 @@ def against_foolbox(on: Bench, seeds: int, batch_size: int, only: list[str]) -> 
         excess = max(
             100
             * (
-                statistics.mean(ours.robust[cell] for ours, _ in pairs)
-                - statistics.mean(t.robust[cell] for _, t in pairs)
+                statistics.mean(ours.robust[measurement] for ours, _ in pairs)
+                - statistics.mean(t.robust[measurement] for _, t in pairs)
             )
-            for cell in range(len(STUDY_EPS))
+            for measurement in range(len(STUDY_EPS))
         )
         summary[name] = {"ratio": ratio, "excess": excess}
         print(f"  {name:8} {ratio:6.1f}x  {excess:+.2f}")

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hardy.augmentation import augment
+from hardy.augmentations import augment
 from hardy.corruptions import PUBLISHED, corrupt
-from hardy.datasets import load_dataset
-from hardy.randomness import Randomness
-from hardy.subjects import load_subject
+from hardy.data import load_dataset
+from hardy.evaluation.subject import load_subject
+from hardy.rng import Randomness
 
 TURNS = (5, 10, 15, 20, 30)
 DEVIATIONS = (0.05, 0.1, 0.2, 0.3, 0.5)

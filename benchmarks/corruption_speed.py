@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt
-from hardy.datasets import load_dataset
+from hardy.data import load_dataset
 from hardy.devices import describe
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.runs import environment
 
 SHARD = 500

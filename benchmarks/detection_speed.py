@@ -18,18 +18,18 @@ from typing import Any, TypeVar
 
 import torch
 
-from hardy.contracts import left_untouched
-from hardy.datasets import load_dataset
-from hardy.detection import DETECTORS, OdinSetting, extract, fit_combination, fit_detector, lacking, odin_scores
-from hardy.detection.detector import COMBINATION
+from hardy.data import load_dataset
 from hardy.devices import choose_device, describe
 from hardy.errors import DataError
+from hardy.evaluation.properties.ood.measure import FITTING_FAMILIES
+from hardy.evaluation.subject import load_subject
 from hardy.models import build_model
-from hardy.outliers import OUTLIERS, make_outliers
-from hardy.properties.detecting import FITTING_FAMILIES
-from hardy.randomness import Randomness
+from hardy.ood import DETECTORS, OdinSetting, extract, fit_combination, fit_detector, lacking, odin_scores
+from hardy.ood.detector import COMBINATION
+from hardy.rng import Randomness
 from hardy.runs import environment
-from hardy.subjects import load_subject
+from hardy.synthetic.outliers import OUTLIERS, make_outliers
+from hardy.validation import frozen_evaluation
 
 WANTED_SECONDS = 60.0
 TRAINING, FITTING = 10_000, 1000
@@ -66,10 +66,10 @@ def main() -> None:
     device = choose_device(arguments.device)
     classifier = (load_subject(arguments.run).classifier if arguments.run else build_model("compact")).to(device)
     images = images_to_score(arguments.images).to(device)
-    train, held_out = load_dataset("mnist/train"), load_dataset("mnist/held-out")
-    chosen, last = train.measuring_order()[: arguments.training], held_out.measuring_order()[-FITTING:]
+    train, validation = load_dataset("mnist/train"), load_dataset("mnist/validation")
+    chosen, last = train.measuring_order()[: arguments.training], validation.measuring_order()[-FITTING:]
     labels = train.labels[chosen].numpy()
-    inside = held_out.floats(last).to(device)
+    inside = validation.floats(last).to(device)
     outside = make_outliers(inside, Randomness(0, last.to(device)), FITTING_FAMILIES)
     print(f"{describe(device)}; {len(images):,} images; fitted on {len(chosen):,}", flush=True)
 
@@ -79,7 +79,7 @@ def main() -> None:
         rows[name] = {"fit_seconds": fit, "score_seconds": score}
         print(f"{name:24s} fit {fit:7.2f} s   score {score:7.2f} s", flush=True)
 
-    with left_untouched(classifier):
+    with frozen_evaluation(classifier):
         training, fit = timed(lambda: extract(classifier, train.floats(chosen).to(device)))
         features, score = timed(lambda: extract(classifier, images))
         note("features", fit, score)

@@ -2,7 +2,7 @@
 
     python benchmarks/detection_table.py RUN [--images 2000] [--json PATH]
 
-The first column is held-out digits against made outliers of all families: what a score may be chosen by. The others are
+The first column is validation digits against made outliers of all families: what a score may be chosen by. The rest are
 test digits against datasets that nothing was fitted to or chosen by. For an ensemble, ViM of each member alone follows.
 """
 
@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hardy.contracts import left_untouched
-from hardy.datasets import available, load_dataset
-from hardy.detection import (
+from hardy.data import available, load_dataset
+from hardy.evaluation.properties.ood.measure import FITTING_FAMILIES, ODIN_IMAGES
+from hardy.evaluation.subject import load_subject
+from hardy.metrics import auroc
+from hardy.ood import (
     DETECTORS,
     Detector,
     choose_odin,
@@ -26,12 +28,10 @@ from hardy.detection import (
     lacking,
     odin_scores,
 )
-from hardy.detection.detector import COMBINATION
-from hardy.metrics import auroc
-from hardy.outliers import OUTLIERS, make_outliers
-from hardy.properties.detecting import FITTING_FAMILIES, ODIN_IMAGES
-from hardy.randomness import Randomness
-from hardy.subjects import load_subject
+from hardy.ood.detector import COMBINATION
+from hardy.rng import Randomness
+from hardy.synthetic.outliers import OUTLIERS, make_outliers
+from hardy.validation import frozen_evaluation
 
 TRAINING, FITTING = 10_000, 1000
 
@@ -45,30 +45,30 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
     classifier = load_subject(arguments.run).classifier
-    train, held_out, test = (load_dataset(f"mnist/{split}") for split in ("train", "held-out", "test"))
-    chosen, order = train.measuring_order()[: arguments.training], held_out.measuring_order()
+    train, validation, test = (load_dataset(f"mnist/{split}") for split in ("train", "validation", "test"))
+    chosen, order = train.measuring_order()[: arguments.training], validation.measuring_order()
     choosing, fitting = order[: min(arguments.images, len(order) // 2)], order[-FITTING:]
     images = {
-        "held-out": held_out.floats(choosing),
-        "made": make_outliers(held_out.floats(choosing), Randomness(1, choosing), tuple(OUTLIERS)),
+        "validation": validation.floats(choosing),
+        "made": make_outliers(validation.floats(choosing), Randomness(1, choosing), tuple(OUTLIERS)),
         "test": test.floats(test.measuring_order()[: arguments.images]),
     }
     for name, reason in available(role="out-of-distribution").items():
         if reason is None:
             dataset = load_dataset(name)
             images[name] = dataset.floats(dataset.measuring_order()[: arguments.images])
-    inside = held_out.floats(fitting)
+    inside = validation.floats(fitting)
     outside = make_outliers(inside, Randomness(0, fitting), FITTING_FAMILIES)
-    sets = [name for name in images if name not in ("held-out", "made", "test")]
+    sets = [name for name in images if name not in ("validation", "made", "test")]
     table: dict[str, dict[str, float]] = {}
 
     def note(name: str, scores: dict[str, np.ndarray]) -> None:
-        row = {"made": auroc(scores["held-out"], scores["made"])}
+        row = {"made": auroc(scores["validation"], scores["made"])}
         row |= {it: auroc(scores["test"], scores[it]) for it in sets}
         table[name] = row
         print(f"{name:24s}", *(f"{value:18.4f}" for value in row.values()), flush=True)
 
-    with left_untouched(classifier):
+    with frozen_evaluation(classifier):
         training, labels = extract(classifier, train.floats(chosen)), train.labels[chosen].numpy()
         features = {name: extract(classifier, each) for name, each in images.items()}
         print(f"{'score':24s}", *(f"{name:>18s}" for name in ("made", *sets)))

@@ -13,24 +13,28 @@ from statistics import median
 import torch
 
 from hardy.attacks import get_attack, run_attack
-from hardy.datasets import load_dataset
+from hardy.data import load_dataset
 from hardy.models import build_model
-from hardy.randomness import Randomness
-from hardy.recipes import get_recipe
+from hardy.rng import Randomness
 from hardy.threats import ThreatModel
 from hardy.training import Split, fit
+from hardy.training.recipes import get_recipe
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    train, held_out, test = (load_dataset(f"mnist/{split}") for split in ("train", "held-out", "test"))
+    train, validation, test = (load_dataset(f"mnist/{split}") for split in ("train", "validation", "test"))
     images, labels = test.floats(), test.labels
     rows = []
     for seed in range(arguments.seeds):
         fitted = fit(
-            get_recipe("cnn"), Split(train.images, train.labels), Split(held_out.images, held_out.labels), 10, seed=seed
+            get_recipe("cnn"),
+            Split(train.images, train.labels),
+            Split(validation.images, validation.labels),
+            10,
+            seed=seed,
         )
         row = []
         for dropout_left_on in (False, True):

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from hardy.datasets import load_dataset
+from hardy.data import load_dataset
 
 SETTINGS = {"batch_size": "100", "model_arguments": '{"width": 16}', "averaging": "0.98"}
 PROPERTIES = ("accuracy", "adversarial", "out_of_distribution")

@@ -3,7 +3,7 @@
     python benchmarks/misclassification.py [--recipe fast] [--seeds 5] [--json PATH]
 
 AUROC (positive: the mistake), AURC and excess AURC on all of mnist/test. The interval of a seed resamples examples;
-that of the mean over seeds is Student's. The learned score is fitted on mnist/held-out.
+that of the mean over seeds is Student's. The learned score is fitted on mnist/validation.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from hardy.datasets import Dataset, load_dataset
-from hardy.detection import SCORES
-from hardy.detection.learned_score import fit_learned_score, mistake_features
+from hardy.data import Dataset, load_dataset
 from hardy.devices import choose_device, describe
 from hardy.metrics import bootstrap, prepared_aurc, prepared_auroc, prepared_excess_aurc
 from hardy.models import build_model
-from hardy.randomness import host_generator
-from hardy.recipes import get_recipe
+from hardy.ood import SCORES
+from hardy.ood.learned_score import fit_learned_score, mistake_features
+from hardy.rng import host_generator
 from hardy.runs import environment
 from hardy.training import Split, fit
+from hardy.training.recipes import get_recipe
 
 METRICS = ("auroc", "aurc", "excess_aurc")
 SHOWN = ("max_softmax", "margin", "entropy", "energy", "max_logit", "generalized_entropy")
@@ -60,16 +60,16 @@ def one_seed(
     recipe: str, seed: int, splits: Mapping[str, Dataset], device: torch.device, epochs: str | None
 ) -> dict[str, Any]:
     chosen = get_recipe(recipe).with_settings({"epochs": epochs} if epochs else {})
-    train, held_out = (
-        Split(splits[name].images.to(device), splits[name].labels.to(device)) for name in ("train", "held-out")
+    train, validation = (
+        Split(splits[name].images.to(device), splits[name].labels.to(device)) for name in ("train", "validation")
     )
-    fitted = fit(chosen, train, held_out, 10, seed=seed)
+    fitted = fit(chosen, train, validation, 10, seed=seed)
     architecture = chosen.architecture(10)
     model = build_model(architecture["name"], **architecture["arguments"]).to(device).eval()
     model.load_state_dict(fitted.weights)
-    there, here = (logits_of(model, splits[name], device) for name in ("held-out", "test"))
+    there, here = (logits_of(model, splits[name], device) for name in ("validation", "test"))
     wrong_there, wrong = (
-        logits.argmax(axis=1) != splits[name].labels.numpy() for name, logits in (("held-out", there), ("test", here))
+        logits.argmax(axis=1) != splits[name].labels.numpy() for name, logits in (("validation", there), ("test", here))
     )
     scores = {name: SCORES[name](here) for name in SHOWN}
     scores["learned"] = fit_learned_score(mistake_features(there), wrong_there)(mistake_features(here))
@@ -97,13 +97,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
-    splits = {name: load_dataset(f"mnist/{name}") for name in ("train", "held-out", "test")}
+    splits = {name: load_dataset(f"mnist/{name}") for name in ("train", "validation", "test")}
     print(f"{arguments.recipe} on {describe(device)}")
     rows = []
     for seed in range(arguments.seeds):
         row = one_seed(arguments.recipe, seed, splits, device, arguments.epochs)
         rows.append(row)
-        print(f"seed {seed}: {row['mistakes']} mistakes; {row['mistakes_fitted_on']} on mnist/held-out")
+        print(f"seed {seed}: {row['mistakes']} mistakes; {row['mistakes_fitted_on']} on mnist/validation")
         for name, found in row["scores"].items():
             words = (
                 f"{metric} {it['value']:.5f} ({it['low']:.5f} to {it['high']:.5f})" for metric, it in found.items()

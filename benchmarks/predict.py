@@ -27,17 +27,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from hardy.bundle import Bundle, load_bundle
-from hardy.bundling import answer_pages
-from hardy.datasets import load_dataset
-from hardy.datasets.made import LETTERS, TEST_FONTS
-from hardy.decision import Decisions
+from hardy.data import load_dataset
+from hardy.deployment import Bundle, load_bundle
+from hardy.deployment.abstention import Decisions
+from hardy.deployment.fit import answer_pages
+from hardy.deployment.predict import predict_files
+from hardy.deployment.preprocessing import prepare
 from hardy.devices import choose_device, describe
-from hardy.intake import prepare
 from hardy.metrics import wilson
-from hardy.pages import DIGITS, blank_pages, drawn_pages, noise_pages
-from hardy.prediction import predict_files
 from hardy.runs import environment
+from hardy.synthetic.glyphs import LETTERS, TEST_FONTS
+from hardy.synthetic.photos import DIGITS, blank_pages, drawn_pages, noise_pages
 
 SEED = 1
 
@@ -78,7 +78,7 @@ def accuracy(bundle: Bundle, each: int) -> dict[str, Any]:
     test = load_dataset("mnist/test")
     own = bundle.answer(prepare(test.floats()[:, 0]))
     found["mnist/test"] = right_where_answered("mnist/test", own, test.labels.numpy())
-    found["refused digits"] = refused(bundle, "digits like the held-out images", own)
+    found["refused digits"] = refused(bundle, "digits like the validation images", own)
     return found
 
 

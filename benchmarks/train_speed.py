@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hardy.datasets import load_dataset
+from hardy.data import load_dataset
 from hardy.devices import choose_device, describe
 from hardy.models import build_model
-from hardy.recipes import get_recipe
 from hardy.runs import environment
-from hardy.training import Recipe, Split, fit, held_out_accuracy
+from hardy.training import Recipe, Split, fit, validation_accuracy
+from hardy.training.recipes import get_recipe
 
 WANTED_ACCURACY = 0.99
 WANTED_SECONDS = 8.0
@@ -33,7 +33,7 @@ PUBLISHED_SECONDS = {"kernel3": 143.0, "kernel5": 87.0, "kernel7": 94.0}
 
 class Data(NamedTuple):
     train: Split
-    held_out: Split
+    validation: Split
     test: Split
 
 
@@ -43,23 +43,23 @@ class Timed(NamedTuple):
 
 
 def load(device: torch.device, images: int | None) -> Data:
-    train, held_out, test = (load_dataset(f"mnist/{split}") for split in ("train", "held-out", "test"))
+    train, validation, test = (load_dataset(f"mnist/{split}") for split in ("train", "validation", "test"))
     return Data(
         Split(train.images[:images].to(device), train.labels[:images].to(device)),
-        Split(held_out.images.to(device), held_out.labels.to(device)),
+        Split(validation.images.to(device), validation.labels.to(device)),
         Split(test.images.to(device), test.labels.to(device)),
     )
 
 
 def timed_fit(recipe: Recipe, data: Data, seed: int) -> Timed:
     started = time.perf_counter()
-    fitted = fit(recipe, data.train, data.held_out, 10, seed=seed)
+    fitted = fit(recipe, data.train, data.validation, 10, seed=seed)
     if data.train.images.is_cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
     architecture = recipe.architecture(10)
     model = build_model(architecture["name"], **architecture["arguments"]).to(data.test.images.device)
-    return Timed(seconds, held_out_accuracy(model, fitted.weights, data.test))
+    return Timed(seconds, validation_accuracy(model, fitted.weights, data.test))
 
 
 def fast(data: Data, seeds: int) -> dict[str, Any]:

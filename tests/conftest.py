@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hardy.datasets import load_dataset
+from hardy.data import load_dataset
 from hardy.models import Compact
 from hardy.training import Fitted, Recipe, Split, fit
 
@@ -23,9 +23,9 @@ def some_digits() -> Split:
 
 
 @pytest.fixture(scope="session")
-def held_out_digits() -> Split:
-    """500 held-out images of MNIST, uint8."""
-    return _first("mnist/held-out", 500)
+def validation_digits() -> Split:
+    """500 validation images of MNIST, uint8."""
+    return _first("mnist/validation", 500)
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +45,8 @@ def quick() -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def quickly_fitted(quick: Recipe, some_digits: Split, held_out_digits: Split) -> Fitted:
-    return fit(quick, some_digits, held_out_digits, 10, seed=0)
+def quickly_fitted(quick: Recipe, some_digits: Split, validation_digits: Split) -> Fitted:
+    return fit(quick, some_digits, validation_digits, 10, seed=0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hardy.errors import UsageError
-from hardy.files import remove_half_written, sha256_of, write_aside, write_json, write_text
+from hardy.files import atomic_write, remove_half_written, sha256_of, write_json, write_text
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -37,7 +37,7 @@ def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_a_failure_while_writing_leaves_the_old_file_alone(tmp_path: Path, failure: type[BaseException]) -> None:
     def write_half() -> None:
-        with write_aside(tmp_path / "file") as aside:
+        with atomic_write(tmp_path / "file") as aside:
             aside.write_text("half")
             assert content(tmp_path)["file"] == "old"
             raise failure
@@ -88,8 +88,8 @@ def test_a_kill_leaves_the_old_file_and_what_is_left_besides_can_be_removed(tmp_
     for name in ("file", "other"):
         write_text(tmp_path / name, "old")
         program = (
-            "import os, sys, pathlib; from hardy.files import write_aside\n"
-            "with write_aside(pathlib.Path(sys.argv[1])) as aside:\n"
+            "import os, sys, pathlib; from hardy.files import atomic_write\n"
+            "with atomic_write(pathlib.Path(sys.argv[1])) as aside:\n"
             "    aside.write_text('half'); os.kill(os.getpid(), 9)\n"
         )
         killed = subprocess.run([sys.executable, "-c", program, tmp_path / name], check=False)

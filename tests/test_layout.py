@@ -15,47 +15,33 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, req
 from pathlib import Path
 
 import pytest
-from classifiers import write_tiny_data
+from helpers.classifiers import write_tiny_data
 
 import hardy
 
 ROOT = Path(hardy.__file__).parent
 ORDER = (
     "errors",
-    "contracts",
+    "registry",
+    "validation",
     "files",
-    "randomness",
+    "rng",
     "threats",
     "devices",
-    "datasets",
-    "intake",
-    "pages",
+    "synthetic",
+    "data",
     "models",
-    "augmentation",
+    "augmentations",
     "corruptions",
-    "outliers",
     "attacks",
     "runs",
     "training",
-    "recipes",
     "metrics",
     "calibration",
-    "conformal",
-    "charts",
-    "detection",
-    "decision",
-    "bundle",
-    "prediction",
-    "properties",
-    "records",
-    "subjects",
-    "door",
-    "scorecard",
-    "planning",
+    "ood",
+    "deployment",
     "evaluation",
     "report",
-    "comparison",
-    "bundling",
     "studies",
     "cli",
 )
@@ -199,7 +185,7 @@ class Bare:
 
 sys.meta_path[:] = [Bare(finder) for finder in sys.meta_path]
 from dataclasses import replace
-from hardy.recipes import get_recipe
+from hardy.training.recipes import get_recipe
 from hardy.training import train
 
 recipe = replace(get_recipe("fast"), model_arguments={"width": 4, "size": 8}, batch_size=16, epochs=4)

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from hardy.errors import UsageError
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.threats import NORMS, Norm, ThreatModel, project_l1
 
 RADII: dict[Norm, tuple[float, ...]] = {

@@ -12,23 +12,23 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ThreatModel": "hardy.threats",
-    "Randomness": "hardy.randomness",
+    "Randomness": "hardy.rng",
     "HardyError": "hardy.errors",
     "UsageError": "hardy.errors",
-    "load_dataset": "hardy.datasets",
+    "load_dataset": "hardy.data",
     "build_model": "hardy.models",
     "train": "hardy.training",
-    "evaluate": "hardy.evaluation",
-    "Scorecard": "hardy.scorecard",
+    "evaluate": "hardy.evaluation.evaluate",
+    "Scorecard": "hardy.evaluation.scorecard",
 }
 
 if TYPE_CHECKING:
-    from hardy.datasets import load_dataset
+    from hardy.data import load_dataset
     from hardy.errors import HardyError, UsageError
-    from hardy.evaluation import evaluate
+    from hardy.evaluation.evaluate import evaluate
+    from hardy.evaluation.scorecard import Scorecard
     from hardy.models import build_model
-    from hardy.randomness import Randomness
-    from hardy.scorecard import Scorecard
+    from hardy.rng import Randomness
     from hardy.threats import ThreatModel
     from hardy.training import train
 

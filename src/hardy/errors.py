@@ -23,7 +23,7 @@ class DataError(UsageError):
 
 
 class ContractError(UsageError):
-    """A classifier or its input does not keep the contract of :mod:`hardy.contracts`."""
+    """A classifier or its input does not keep the contract of :mod:`hardy.validation`."""
 
 
 class RunError(UsageError):

@@ -14,7 +14,7 @@ from hardy.errors import UsageError
 
 
 @contextmanager
-def write_aside(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; on success it replaces ``path`` in one step, on failure it is removed.
 
     Raises:
@@ -43,7 +43,7 @@ def remove_half_written(folder: Path, name: str = "*") -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` with ``text`` (UTF-8) in one step."""
-    with write_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

@@ -11,9 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from hardy import __version__
 from hardy.errors import RunError
-from hardy.files import remove_half_written, write_json
+from hardy.files import remove_half_written, sha256_of, write_json
+from hardy.models import build_model
+from hardy.models.weights import load_weights
 
 SCHEMA = 1
 MANIFEST = "run.json"
@@ -84,6 +88,32 @@ class Run:
 
     def save(self) -> None:
         write_json(self.path / MANIFEST, self.manifest)
+
+
+def load_trained(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The classifier that a run trained, and the run's manifest.
+
+    Raises:
+        RunError: the run is not trained to its end, or its weights are not those it was trained to.
+    """
+    run = Run.open(path)
+    if "model" not in run.manifest:
+        raise RunError(f"{path} holds an evaluation of something else and no classifier of its own")
+    if run.manifest["training"]["status"] != "trained":
+        raise RunError(f"the training in {path} is not finished; go on with 'hardy train … --out {path} --resume'")
+    if not run.weights.exists():
+        raise RunError(f"{run.weights} is missing; train the run again")
+    if sha256_of(run.weights) != run.manifest["weights_sha256"]:
+        raise RunError(f"{run.weights} is not what was trained: its hash differs from the one in {MANIFEST}")
+    model = run.manifest["model"]
+    classifier = build_model(model["name"], **model["arguments"])
+    load_weights(classifier, run.weights)
+    return classifier, run.manifest
+
+
+def training_facts(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What is said of a training wherever its classifier goes."""
+    return {key: manifest["training"][key] for key in ("recipe", "seed", "data")}
 
 
 def environment(device: str, data: dict[str, str]) -> dict[str, Any]:

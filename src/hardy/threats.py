@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from hardy.contracts import Images
 from hardy.errors import UsageError
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
+from hardy.validation import Images
 
 Norm: TypeAlias = Literal["linf", "l2", "l1", "l0"]
 NORMS: tuple[Norm, ...] = get_args(Norm)

@@ -15,9 +15,9 @@ from torch import Tensor
 from hardy.attacks.attack import Attack, Objective
 from hardy.attacks.climb import ObjectiveOf, climb, into_l1
 from hardy.attacks.objectives import GIVE_UP, OBJECTIVES, likeliest_wrong_classes, targeted_dlr
-from hardy.contracts import Classifier, Images, Labels
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.threats import Norm, ThreatModel
+from hardy.validation import Classifier, Images, Labels
 
 # In l1: radius as a multiple of eps, and the share of the steps spent there.
 L1_STAGES = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hardy.contracts import Classifier, Images, Labels, Logits
 from hardy.threats import Norm
+from hardy.validation import Classifier, Images, Labels, Logits
 
 Objective = Callable[[Logits, Labels], Tensor]
 """From logits (N, K) and labels (N,) to a loss per example (N,), higher where the attack is nearer to success."""

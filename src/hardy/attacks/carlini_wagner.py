@@ -7,9 +7,9 @@ from torch import Tensor
 
 from hardy.attacks.attack import Attack, value_and_gradient
 from hardy.attacks.objectives import margin
-from hardy.contracts import Classifier, Images, Labels
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.threats import ThreatModel
+from hardy.validation import Classifier, Images, Labels
 
 # Keeps the inverse of tanh finite where a pixel is 0 or 1.
 _INSIDE = 0.999999

@@ -15,8 +15,8 @@ from torch import Tensor
 from hardy.attacks.attack import Objective, steepest, value_and_gradient
 from hardy.attacks.objectives import hopeless
 from hardy.attacks.projections import project_l1_in_box
-from hardy.contracts import Classifier, Images, Labels
 from hardy.threats import Norm, ThreatModel
+from hardy.validation import Classifier, Images, Labels
 
 MOMENTUM = 0.25
 # A step size is halved where fewer than this share of the steps since the last check rose.

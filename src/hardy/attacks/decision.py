@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from hardy.attacks.attack import Attack
-from hardy.contracts import Classifier, Images, Labels
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.threats import ThreatModel
+from hardy.validation import Classifier, Images, Labels
 
 Fools = Callable[[Images, Tensor], Tensor]
 """From images and the rows that they belong to, int64, to bool: which are classified wrongly."""

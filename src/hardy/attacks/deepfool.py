@@ -10,9 +10,9 @@ from torch import Tensor
 
 from hardy.attacks.attack import Attack, steepest, value_and_gradient
 from hardy.attacks.objectives import likeliest_wrong_classes, targeted_margin
-from hardy.contracts import Classifier, Images, Labels
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.threats import Norm, ThreatModel
+from hardy.validation import Classifier, Images, Labels
 
 # Added to each distance, so that steps next to a boundary do not vanish; and to norms, which may be 0.
 _LEAST_STEP = 1e-4

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from hardy.attacks.attack import Attack, value_and_gradient
 from hardy.attacks.search_copy import Count, SearchCopy, bf16_tells_apart, fastest_copy
-from hardy.contracts import Classifier, Images, Labels, check_images, left_untouched
 from hardy.devices import native_bf16
 from hardy.errors import ContractError, UsageError
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.threats import ThreatModel
+from hardy.validation import Classifier, Images, Labels, check_images, frozen_evaluation
 
 Precision = Literal["auto", "bf16", "float32"]
 
@@ -99,7 +99,7 @@ def run_attacks(
     """
     check_images(images)
     ascending = _checked(attacks, threats)
-    with left_untouched(classifier), torch.no_grad():
+    with frozen_evaluation(classifier), torch.no_grad():
         count = Count()
         predict = _predictor(classifier, batch_size, count)
         clean = predict(images)

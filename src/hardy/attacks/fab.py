@@ -13,9 +13,9 @@ from torch import Tensor
 from hardy.attacks.attack import Attack, value_and_gradient
 from hardy.attacks.objectives import likeliest_wrong_classes, targeted_margin
 from hardy.attacks.projections import step_to_hyperplane
-from hardy.contracts import Classifier, Images, Labels
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.threats import Norm, ThreatModel
+from hardy.validation import Classifier, Images, Labels
 
 
 def fab_targeted(

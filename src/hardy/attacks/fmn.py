@@ -10,9 +10,9 @@ from torch import Tensor
 from hardy.attacks.attack import Attack, steepest, value_and_gradient
 from hardy.attacks.objectives import margin
 from hardy.attacks.projections import project_l1_in_box
-from hardy.contracts import Classifier, Images, Labels
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.threats import NORMS, Norm, ThreatModel
+from hardy.validation import Classifier, Images, Labels
 
 # By how much the step size and the rate of the radius fall over the run: to a hundredth, and to a thousandth of 1.
 _LAST_STEP = 0.01

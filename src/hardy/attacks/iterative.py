@@ -6,9 +6,9 @@ import torch
 
 from hardy.attacks.attack import Attack, steepest, value_and_gradient
 from hardy.attacks.gradient_steps import projected_gradient
-from hardy.contracts import Classifier, Images, Labels
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.threats import ThreatModel
+from hardy.validation import Classifier, Images, Labels
 
 
 def momentum_iterative(

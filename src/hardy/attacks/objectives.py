@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hardy.attacks.attack import Objective, cross_entropy_each
-from hardy.contracts import Labels, Logits
+from hardy.validation import Labels, Logits
 
 # Keeps a ratio of logits finite where they are all the same.
 _TINY = 1e-12

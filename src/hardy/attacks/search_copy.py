@@ -16,8 +16,8 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from hardy.attacks.search_layers import put_search_layers
-from hardy.contracts import Images, Logits
 from hardy.threats import ThreatModel
+from hardy.validation import Images, Logits
 
 # Folding reorders float32 sums; what differs by more was not folded rightly.
 _FOLDING_TOLERANCE = 1e-3

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from hardy.attacks.attack import Attack, value_and_gradient
 from hardy.attacks.objectives import margin
-from hardy.contracts import Classifier, Images, Labels, Logits
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.threats import ThreatModel
+from hardy.validation import Classifier, Images, Labels, Logits
 
 MOMENTS = (0.9, 0.999)
 LAST_STEP = 0.1

@@ -19,9 +19,9 @@ from hardy.attacks.attack import Attack
 from hardy.attacks.objectives import GIVE_UP, hopeless, margin
 from hardy.attacks.patches import length_of, mass_of, patch_pair
 from hardy.attacks.projections import project_l1_in_box
-from hardy.contracts import Classifier, Images, Labels
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.threats import ThreatModel
+from hardy.validation import Classifier, Images, Labels
 
 # Patches shrink to half their area after each of these queries.
 SHRINKS_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

@@ -1,4 +1,4 @@
-"""Calibrators: fitted on held-out logits, they turn logits into probabilities that can be taken at their word."""
+"""Calibrators: fitted on validation logits, they turn logits into probabilities that can be taken at their word."""
 
 from hardy.calibration.calibrator import CALIBRATORS, Calibrator, fit_calibrator, restore_calibrator
 from hardy.calibration.kind import Kind

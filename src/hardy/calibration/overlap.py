@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from hardy.datasets import Dataset
+from hardy.data import Dataset
 from hardy.errors import UsageError
 
 

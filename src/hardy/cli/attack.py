@@ -34,13 +34,12 @@ def attack(
         raise UsageError(f"--out {out} exists; choose another file")
 
     from hardy.attacks import get_attacks, run_attacks
-    from hardy.datasets import load_dataset
-    from hardy.datasets.saved import SavedSet, write_saved_set
+    from hardy.data import load_dataset
+    from hardy.data.saved import SavedSet, write_saved_set
     from hardy.devices import choose_device
-    from hardy.door import admit_on
+    from hardy.evaluation.subject import check_on_dataset, load_subject
     from hardy.metrics import wilson
-    from hardy.randomness import Randomness
-    from hardy.subjects import load_subject
+    from hardy.rng import Randomness
     from hardy.threats import ThreatModel
 
     threat = ThreatModel.checked(norm, eps)
@@ -49,7 +48,7 @@ def attack(
     source = load_dataset(f"{data}/test", data_dir)
     on = choose_device(device)
     classifier = loaded.classifier.to(on)
-    admit_on(classifier, source, on)
+    check_on_dataset(classifier, source, on)
 
     indices = source.measuring_order()[:limit].to(on)
     images, labels = source.floats(indices.cpu()).to(on), source.labels[indices.cpu()].to(on)

@@ -14,14 +14,14 @@ def bundle(
     run: Annotated[Path, typer.Argument(help="The folder of a trained run.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     detector: Annotated[str, typer.Option(help="Whose suspicion counts; 'hardy list scores' shows them.")] = "energy",
-    target_refusal: Annotated[float, typer.Option(help="The share of held-out images that may be refused.")] = 0.01,
+    target_refusal: Annotated[float, typer.Option(help="The share of validation images that may be refused.")] = 0.01,
     alpha: Annotated[float, typer.Option(help="How often a prediction set may miss the true class.")] = 0.005,
     data_dir: DataDir = None,
 ) -> None:
     """Put a trained classifier with all that it takes to answer or to abstain into one folder."""
-    from hardy.bundle import write_bundle
-    from hardy.bundle.store import SCORECARD, check_free
-    from hardy.bundling import fit_bundle
+    from hardy.deployment import write_bundle
+    from hardy.deployment.bundle import SCORECARD, check_free
+    from hardy.deployment.fit import fit_bundle
     from hardy.report.bundle_card import bundle_card
 
     check_free(out)

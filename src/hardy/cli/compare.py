@@ -19,7 +19,7 @@ def compare(
     """Runs side by side, with the differences to the first and their intervals, as Markdown."""
     if len(runs) < 2:
         raise UsageError("a comparison takes at least two runs")
-    from hardy.comparison import compare_runs
+    from hardy.evaluation.compare import compare_runs
     from hardy.report import comparison_markdown, write_comparison_html
 
     comparison = compare_runs(runs)

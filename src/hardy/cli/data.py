@@ -10,7 +10,7 @@ import typer
 from hardy.cli.options import DataDir, Json
 
 if TYPE_CHECKING:
-    from hardy.datasets.entry import Entry
+    from hardy.data.entry import Entry
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch and verify datasets.")
 
@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="List, fetch and verify datasets.")
 @app.command("list")
 def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
     """List the datasets, and where they are or why they are not at hand."""
-    from hardy.datasets import DATASETS
+    from hardy.data import DATASETS
 
     rows = [_describe(entry, data_dir) for entry in DATASETS.values()]
     if json:
@@ -42,7 +42,7 @@ def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Datasets, as 'hardy data list' names them.")],
 ) -> None:
     """Download datasets into the cache: resumable, from several mirrors, checked against published hashes."""
-    from hardy.datasets.registry import entry_of
+    from hardy.data.registry import entry_of
 
     for entry in [entry_of(name) for name in names]:
         typer.echo(f"{entry.name}: {_fetch(entry)}")
@@ -56,9 +56,9 @@ def verify(
     data_dir: DataDir = None,
 ) -> None:
     """Hash the files at hand again and hold them against the published hashes."""
-    from hardy.datasets import DATASETS
-    from hardy.datasets.registry import entry_of
-    from hardy.datasets.sources import find, is_at_hand, read
+    from hardy.data import DATASETS
+    from hardy.data.registry import entry_of
+    from hardy.data.sources import find, is_at_hand, read
     from hardy.errors import DataError, HardyError
 
     entries = [entry_of(name) for name in names] if names else list(DATASETS.values())
@@ -84,7 +84,7 @@ def _fetch(entry: Entry) -> str:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from hardy.datasets import download
+    from hardy.data import download
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
@@ -102,8 +102,8 @@ def _fetch(entry: Entry) -> str:
 
 
 def _describe(entry: Entry, data_dir: Path | None) -> dict[str, Any]:
-    from hardy.datasets.loading import reason_missing
-    from hardy.datasets.sources import find
+    from hardy.data.loading import reason_missing
+    from hardy.data.sources import find
 
     missing = {split: reason_missing(entry, split, data_dir) for split in entry.splits}
     found = [split for split, reason in missing.items() if reason is None]

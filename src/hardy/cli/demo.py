@@ -21,13 +21,13 @@ def demo(
     from rich.console import Console
 
     from hardy.cli.progress import evaluation_progress, training_progress
-    from hardy.comparison import compare_runs
-    from hardy.evaluation import evaluate
-    from hardy.recipes import get_recipe
+    from hardy.evaluation.compare import compare_runs
+    from hardy.evaluation.evaluate import evaluate
+    from hardy.evaluation.subject import load_subject
     from hardy.report import print_scorecard, write_comparison_html
     from hardy.report.run import write_run_report
-    from hardy.subjects import load_subject
     from hardy.training import train
+    from hardy.training.recipes import get_recipe
 
     console = Console()
     folders = [out / name for name in RECIPES]

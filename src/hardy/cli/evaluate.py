@@ -38,10 +38,10 @@ def evaluate(
 ) -> None:
     """Measure a classifier: records, scorecard and report."""
     from hardy.cli.progress import evaluation_progress
-    from hardy.evaluation import evaluate as run_evaluation
+    from hardy.evaluation.evaluate import evaluate as run_evaluation
+    from hardy.evaluation.subject import load_subject
     from hardy.report import print_scorecard
     from hardy.report.run import write_run_report
-    from hardy.subjects import load_subject
 
     loaded = load_subject(subject, weights)
     out = out or loaded.run

@@ -11,13 +11,13 @@ from hardy.errors import unknown
 
 
 def _recipes() -> dict[str, str]:
-    from hardy.recipes import RECIPES
+    from hardy.training.recipes import RECIPES
 
     return {name: recipe.description for name, recipe in RECIPES.items()}
 
 
 def _properties() -> dict[str, str]:
-    from hardy.properties import PROPERTIES
+    from hardy.evaluation.properties import PROPERTIES
 
     return {name: prop.description for name, prop in PROPERTIES.items()}
 
@@ -39,13 +39,13 @@ def _corruptions() -> dict[str, str]:
 
 
 def _scores() -> dict[str, str]:
-    from hardy.detection import DETECTORS
+    from hardy.ood import DETECTORS
 
     return {name: method.title for name, method in DETECTORS.items()}
 
 
 def _outliers() -> dict[str, str]:
-    from hardy.outliers import OUTLIERS
+    from hardy.synthetic.outliers import OUTLIERS
 
     return {name: family.description for name, family in OUTLIERS.items()}
 
@@ -57,7 +57,7 @@ def _calibrators() -> dict[str, str]:
 
 
 def _prediction_sets() -> dict[str, str]:
-    from hardy.conformal import CONFORMAL
+    from hardy.calibration.conformal import CONFORMAL
 
     return {name: kind.description for name, kind in CONFORMAL.items()}
 
@@ -70,14 +70,14 @@ def _models() -> dict[str, str]:
 
 
 def _augmentations() -> dict[str, str]:
-    from hardy.augmentation import AUGMENTATIONS, MIXINGS
+    from hardy.augmentations import AUGMENTATIONS, MIXINGS
 
     known = {**AUGMENTATIONS, **MIXINGS}
     return {name: (function.__doc__ or "").split("\n")[0] for name, function in known.items()}
 
 
 def _datasets() -> dict[str, str]:
-    from hardy.datasets import DATASETS
+    from hardy.data import DATASETS
 
     return {name: f"{entry.title} ({entry.role})" for name, entry in DATASETS.items()}
 

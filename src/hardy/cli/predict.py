@@ -10,7 +10,7 @@ import typer
 from hardy.errors import DataError
 
 if TYPE_CHECKING:
-    from hardy.prediction import Answer
+    from hardy.deployment.predict import Answer
 
 
 def predict(
@@ -25,8 +25,8 @@ def predict(
     ] = "",
 ) -> None:
     """Answer with a class, a calibrated confidence and a prediction set, or abstain and say why."""
-    from hardy.bundle import load_bundle
-    from hardy.prediction import predict_files
+    from hardy.deployment import load_bundle
+    from hardy.deployment.predict import predict_files
 
     answers = predict_files(load_bundle(bundle), images, polarity=polarity, save_input=save_input)
     errors = [answer.error for answer in answers if answer.error]
@@ -63,4 +63,4 @@ def _print_table(answers: list[Answer]) -> None:
         table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print(Text("Suspicion: the share of held-out images that are less suspicious.", style="dim"))
+    console.print(Text("Suspicion: the share of validation images that are less suspicious.", style="dim"))

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from hardy.evaluation import Progress as EvaluationProgress
+    from hardy.evaluation.evaluate import Progress as EvaluationProgress
     from hardy.studies import Progress as StudyProgress
     from hardy.training import Update
 
 
 @contextmanager
 def training_progress() -> Iterator[Callable[[str, Update], None]]:
-    """A bar a part, with loss, hold-out accuracy, images a second and time left."""
+    """A bar a part, with loss, validation accuracy, images a second and time left."""
     with Progress(
         TextColumn("training {task.description}"),
         BarColumn(),
@@ -29,8 +29,8 @@ def training_progress() -> Iterator[Callable[[str, Update], None]]:
         tasks = {}
 
         def report(part: str, update: Update) -> None:
-            held_out = "" if update.accuracy is None else f"held-out {update.accuracy:.2%}  "
-            facts = f"loss {update.loss:.4f}  {held_out}{update.images_a_second:,.0f} images/s"
+            validation = "" if update.accuracy is None else f"held-out {update.accuracy:.2%}  "
+            facts = f"loss {update.loss:.4f}  {validation}{update.images_a_second:,.0f} images/s"
             if part not in tasks:
                 tasks[part] = bars.add_task(part, total=update.steps, facts=facts)
             bars.update(tasks[part], completed=update.step, facts=facts)
@@ -52,13 +52,13 @@ def evaluation_progress() -> Iterator[Callable[[EvaluationProgress], None]]:
         task = bars.add_task("", total=None)
 
         def report(progress: EvaluationProgress) -> None:
-            cell = progress.cell
-            setting = " ".join(str(value) for _, value in cell.setting)
+            measurement = progress.measurement
+            setting = " ".join(str(value) for _, value in measurement.setting)
             bars.update(
                 task,
                 total=progress.tasks,
                 completed=progress.done,
-                description=f"{cell.measure} {setting} on {cell.dataset}".replace("  ", " "),
+                description=f"{measurement.function} {setting} on {measurement.dataset}".replace("  ", " "),
             )
 
         yield report

@@ -27,7 +27,7 @@ def train(
     """Train a classifier by a recipe."""
     from hardy import training
     from hardy.cli.progress import training_progress
-    from hardy.recipes import get_recipe
+    from hardy.training.recipes import get_recipe
 
     chosen = get_recipe(recipe).with_settings(_parse(set_ or []))
     with training_progress() as report:
@@ -41,7 +41,7 @@ def train(
         typer.echo(json_module.dumps(run.manifest["training"], indent=1))
         return
     for part in parts:
-        typer.echo(f"{part['name']}: held-out accuracy {part['held_out_accuracy']:.2%}")
+        typer.echo(f"{part['name']}: validation accuracy {part['validation_accuracy']:.2%}")
     typer.echo(f"weights: {run.weights}")
     typer.echo(f"next: hardy evaluate {out}")
 

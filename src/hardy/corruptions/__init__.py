@@ -1,4 +1,4 @@
-"""Corruptions: what happens to images that nobody means harm with. The 15 families of MNIST-C, and held-out ones.
+"""Corruptions: what happens to images that nobody means harm with. The 15 families of MNIST-C, and validation ones.
 
 Mu and Gilmer, "MNIST-C: a robustness benchmark for computer vision", arXiv:1906.02337, after Hendrycks and Dietterich,
 "Benchmarking neural network robustness to common corruptions and perturbations", arXiv:1903.12261. Families and
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import torch
 
-from hardy.contracts import Images, check_images
 from hardy.corruptions.blur import DEFOCUS_BLUR, GAUSSIAN_BLUR, GLASS_BLUR, MOTION_BLUR, ZOOM_BLUR
 from hardy.corruptions.corruption import Corruption
 from hardy.corruptions.drawing import DOTTED_LINE, LINE, STRIPE, ZIGZAG
@@ -28,11 +27,12 @@ from hardy.corruptions.tones import (
 )
 from hardy.corruptions.weather import FOG, SPATTER
 from hardy.errors import UsageError, unknown
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
+from hardy.validation import Images, check_images
 
 __all__ = [
     "CORRUPTIONS",
-    "HELD_OUT",
+    "VALIDATION",
     "PUBLISHED",
     "Corruption",
     "corrupt",
@@ -77,7 +77,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 PUBLISHED = tuple(name for name, corruption in CORRUPTIONS.items() if corruption.published)
 """The 15 families of MNIST-C."""
 
-HELD_OUT = tuple(name for name, corruption in CORRUPTIONS.items() if not corruption.published)
+VALIDATION = tuple(name for name, corruption in CORRUPTIONS.items() if not corruption.published)
 """The families that are in its authors' code and not in the set."""
 
 # Images at once: the largest intermediate results, of glass blur, then have about 10 MiB.

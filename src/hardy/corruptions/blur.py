@@ -10,10 +10,10 @@ import torch
 from scipy.ndimage import correlate1d, zoom
 from torch.nn.functional import conv2d, pad
 
-from hardy.contracts import Images
 from hardy.corruptions.corruption import Corruption
 from hardy.corruptions.filters import filter_both, gaussian_filter, gaussian_matrix, matrix_of
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
+from hardy.validation import Images
 
 
 def gaussian_blur(images: Images, rng: Randomness, *, deviation: float) -> Images:  # noqa: ARG001

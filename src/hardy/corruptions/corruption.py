@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hardy.contracts import Images
 from hardy.errors import UsageError
+from hardy.validation import Images
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from hardy.contracts import Images
 from hardy.corruptions.corruption import Corruption
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
+from hardy.validation import Images
 
 # Pixels from a line's middle to where its brightness, 1 + log(1 - distance / REACH), would be gone for good.
 REACH = 2.3

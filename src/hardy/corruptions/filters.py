@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from hardy.contracts import Images
+from hardy.validation import Images
 
 
 def matrix_of(size: int, filtered: Callable[[np.ndarray], np.ndarray]) -> Tensor:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-from hardy.contracts import Images
 from hardy.corruptions.corruption import Corruption
 from hardy.corruptions.filters import gaussian_filter
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
+from hardy.validation import Images
 
 
 def warp(images: Images, matrix: Tensor, offset: Tensor | None = None) -> Images:

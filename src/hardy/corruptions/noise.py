@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from hardy.contracts import Images
 from hardy.corruptions.corruption import Corruption
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
+from hardy.validation import Images
 
 
 def gaussian_noise(images: Images, rng: Randomness, *, deviation: float) -> Images:

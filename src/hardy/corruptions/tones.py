@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hardy.contracts import Images
 from hardy.corruptions.corruption import Corruption
 from hardy.corruptions.filters import filter_both, matrix_of
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
+from hardy.validation import Images
 
 
 def brightness(images: Images, rng: Randomness, *, added: float) -> Images:  # noqa: ARG001

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hardy.contracts import Images
 from hardy.corruptions.corruption import Corruption
 from hardy.corruptions.filters import gaussian_filter
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
+from hardy.validation import Images
 
 MAP = 256
 """Side of the map of fog, whose corner covers the image: a power of 2."""

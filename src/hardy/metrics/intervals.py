@@ -11,7 +11,7 @@ import numpy as np
 from hardy.errors import UsageError
 from hardy.metrics._arrays import Floats
 
-Statistic: TypeAlias = Callable[[Floats], float]
+Metric: TypeAlias = Callable[[Floats], float]
 """From how often each example counts, float64 (N,), to a figure; NaN where it is not defined."""
 
 
@@ -84,7 +84,7 @@ def bootstrap_weights(strata: Sequence[int], rng: np.random.Generator) -> Floats
 
 
 def bootstrap(
-    statistic: Statistic,
+    statistic: Metric,
     strata: Sequence[int],
     rng: np.random.Generator,
     *,
@@ -124,8 +124,8 @@ def bootstrap(
 
 
 def paired_bootstrap(
-    a: Statistic,
-    b: Statistic,
+    a: Metric,
+    b: Metric,
     strata: Sequence[int],
     rng: np.random.Generator,
     *,
@@ -142,9 +142,9 @@ def paired_bootstrap(
 
 
 def unpaired_bootstrap_difference(
-    a: Statistic,
+    a: Metric,
     strata_a: Sequence[int],
-    b: Statistic,
+    b: Metric,
     strata_b: Sequence[int],
     rng: np.random.Generator,
     *,

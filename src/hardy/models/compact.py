@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from hardy.contracts import Images, Logits
+from hardy.validation import Images, Logits
 
 
 class Compact(nn.Module):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hardy.contracts import Images, Logits
+from hardy.validation import Images, Logits
 
 
 class Ensemble(nn.Module):

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import nn
 
-from hardy.contracts import Images, Logits
+from hardy.validation import Images, Logits
 
 Activation = Literal["gelu", "relu"]
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hardy.bundle import Facts
-from hardy.decision import RULES
+from hardy.deployment import Facts
+from hardy.deployment.abstention import RULES
 from hardy.report.markdown import bullets, inline, table
 
 _LIMITS = (
@@ -24,12 +24,12 @@ def bundle_card(facts: Facts) -> str:
     )
     parts_of_it = (
         f"Calibrator: {inline(facts.calibrator)}. Detector: {inline(facts.detector)}. Prediction sets: "
-        f"{inline(facts.prediction_sets)}, which miss the true class of images like the held-out ones at most "
+        f"{inline(facts.prediction_sets)}, which miss the true class of images like the validation ones at most "
         f"{facts.alpha:.2%} of the time. Pictures are brought to the form of MNIST's: light ink on black, in a box of "
         "20x20, centred by mass in 28x28."
     )
     refused = (
-        f"All rules together refuse {rules.held_out_refusal['all']:.2%} of {inline(rules.set_on)}; the target was "
+        f"All rules together refuse {rules.validation_refusal['all']:.2%} of {inline(rules.set_on)}; the target was "
         f"{rules.target_refusal:.2%}."
     )
     parts = [
@@ -38,8 +38,11 @@ def bundle_card(facts: Facts) -> str:
         "## How it decides",
         parts_of_it,
         table(
-            ("It abstains where", "Rule", "Threshold", "Held-out images refused by it"),
-            [(text, rule, bounds.get(rule, ""), f"{rules.held_out_refusal[rule]:.2%}") for rule, text in RULES.items()],
+            ("It abstains where", "Rule", "Threshold", "Validation images refused by it"),
+            [
+                (text, rule, bounds.get(rule, ""), f"{rules.validation_refusal[rule]:.2%}")
+                for rule, text in RULES.items()
+            ],
             numeric=(3,),
         ),
         refused,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+from hardy.evaluation.scorecard import Scorecard
 from hardy.files import write_text
-from hardy.report import words
+from hardy.report import formatting
 from hardy.report.markdown import bullets, inline, table
-from hardy.scorecard import Scorecard
 
 _SCOPE = (
     "Each figure holds for the data and the setting named beside it, and says nothing of others. "
@@ -28,18 +28,18 @@ def write_model_card(out: Path, scorecard: Scorecard) -> None:
     files = "`report.html` shows every figure, `scorecard.json` holds them for programs."
     parts = [
         f"# {inline(scorecard.subject.name)}",
-        f"An image classifier: {inline(words.subject_line(scorecard))}. {contract}",
+        f"An image classifier: {inline(formatting.subject_line(scorecard))}. {contract}",
         "## How it was trained",
         _training(scorecard),
         "## How it does",
-        f"Measured with the {inline(words.measuring_line(scorecard))}. {files}",
+        f"Measured with the {inline(formatting.measuring_line(scorecard))}. {files}",
         _headline(scorecard),
         "## Limits",
         _SCOPE,
         bullets(scorecard.warnings) if scorecard.warnings else "The evaluation gave no warnings.",
     ]
     if scorecard.skipped:
-        reasons = (f"{words.sentence(skip.property)}: {skip.reason}" for skip in scorecard.skipped)
+        reasons = (f"{formatting.sentence(skip.property)}: {skip.reason}" for skip in scorecard.skipped)
         parts += ["## Not measured", bullets(reasons)]
     parts += ["## How to reproduce it", *_reproduction(scorecard)]
     write_text(out, "\n\n".join(parts) + "\n")
@@ -48,11 +48,11 @@ def write_model_card(out: Path, scorecard: Scorecard) -> None:
 def _training(scorecard: Scorecard) -> str:
     if scorecard.subject.training is None:
         return "Not trained by hardy; how it was trained is not known here."
-    return table(("Setting", "Value"), words.flat(scorecard.subject.training))
+    return table(("Setting", "Value"), formatting.flat(scorecard.subject.training))
 
 
 def _headline(scorecard: Scorecard) -> str:
-    figures = [words.figure(metric) for metric in scorecard.metrics if metric.headline]
+    figures = [formatting.figure(metric) for metric in scorecard.estimates if metric.headline]
     if not figures:
         return "No headline figure was measured."
     header = ("Property", "Figure", "Setting", "Measured on", "Value", "95 % interval", "Examples", "Better")
@@ -76,7 +76,7 @@ def _reproduction(scorecard: Scorecard) -> list[str]:
     environment = scorecard.environment
     facts = [
         ("hardy", environment.hardy),
-        ("Git commit", words.commit_words(scorecard)),
+        ("Git commit", formatting.commit_words(scorecard)),
         ("Seed", str(scorecard.seed)),
         ("Device", environment.device),
         ("Weights (SHA-256)", scorecard.subject.weights_sha256),

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from hardy.evaluation.compare import Comparison, Difference, identity
+from hardy.evaluation.scorecard import Estimate
 from hardy.files import write_text
-from hardy.report import words
+from hardy.report import formatting
 from hardy.report.markdown import inline, table
 from hardy.report.page import render
-from hardy.scorecard import Metric, Scorecard
 
 Verdict = Literal["better", "worse", "differs", ""]
 _MARKS = {"better": "▲ better", "worse": "▼ worse", "differs": "◆ differs", "": ""}
-
-
-def identity(metric: Metric) -> tuple[str, str, str, str]:
-    """What makes two figures of different runs the same figure."""
-    return (metric.property, metric.metric, metric.dataset, json.dumps(metric.setting, sort_keys=True))
-
-
-class Difference(NamedTuple):
-    """How far one figure of a run is from the same figure of the first run.
-
-    Attributes:
-        identity: which figure, see :func:`identity`.
-        run: the place of the run, from 1; the first run is 0.
-        value: the figure of this run less that of the first.
-        low: lower end of the 95 % interval of ``value``.
-        high: its upper end.
-        paired: whether both runs measured the same examples, which makes the interval narrower.
-    """
-
-    identity: tuple[str, str, str, str]
-    run: int
-    value: float
-    low: float
-    high: float
-    paired: bool
 
 
 class Entry(NamedTuple):
@@ -60,41 +34,26 @@ class Entry(NamedTuple):
 class Row(NamedTuple):
     """One figure over the runs; an entry is None where a run did not measure it."""
 
-    figure: words.Figure
+    figure: formatting.Figure
     entries: tuple[Entry | None, ...]
 
 
-class Comparison(NamedTuple):
-    """Runs side by side; the first is what the others are held against."""
-
-    names: tuple[str, ...]
-    scorecards: tuple[Scorecard, ...]
-    rows: tuple[Row, ...]
-
-
-def comparison(scorecards: Sequence[tuple[str, Scorecard]], differences: Sequence[Difference]) -> Comparison:
-    """Put runs side by side, one row a figure, in the order in which the figures first occur.
-
-    Args:
-        scorecards: per run its name and its scorecard, the run to compare with first.
-        differences: of the later runs to the first, where both have the figure.
-    """
-    known = {(difference.identity, difference.run): difference for difference in differences}
-    by_run = [{identity(metric): metric for metric in card.metrics} for _, card in scorecards]
-    metrics: dict[tuple[str, str, str, str], Metric] = {}
+def comparison_rows(comparison: Comparison) -> list[Row]:
+    """One row a figure, in the order in which the figures first occur."""
+    known = {(difference.identity, difference.run): difference for difference in comparison.differences}
+    by_run = [{identity(estimate): estimate for estimate in card.estimates} for card in comparison.scorecards]
+    estimates: dict[tuple[str, str, str, str], Estimate] = {}
     for run in by_run:
-        metrics |= {key: metric for key, metric in run.items() if key not in metrics}
-    rows = [
+        estimates |= {key: estimate for key, estimate in run.items() if key not in estimates}
+    return [
         Row(
-            words.figure(metric),
+            formatting.figure(estimate),
             tuple(
                 _entry(run[key], known.get((key, place))) if key in run else None for place, run in enumerate(by_run)
             ),
         )
-        for key, metric in metrics.items()
+        for key, estimate in estimates.items()
     ]
-    names, cards = zip(*scorecards, strict=True)
-    return Comparison(names, cards, tuple(rows))
 
 
 def write_comparison_html(path: Path, comparison: Comparison) -> None:
@@ -104,7 +63,7 @@ def write_comparison_html(path: Path, comparison: Comparison) -> None:
         HardyError: the file cannot be written.
     """
     by_property: dict[str, list[Row]] = {}
-    for row in comparison.rows:
+    for row in comparison_rows(comparison):
         by_property.setdefault(row.figure.property, []).append(row)
     write_text(path, render("compare.html.j2", comparison=comparison, by_property=by_property, legend=LEGEND))
 
@@ -120,7 +79,7 @@ def comparison_markdown(comparison: Comparison) -> str:
             row.figure.dataset,
             *(_cell(entry) for entry in row.entries),
         )
-        for row in comparison.rows
+        for row in comparison_rows(comparison)
     ]
     body = table(header, rows, numeric=range(4, len(header)))
     return f"{body}\n\n{inline(LEGEND)}\n"
@@ -142,11 +101,11 @@ def _cell(entry: Entry | None) -> str:
     return f"{entry.value}; {entry.difference} ({entry.difference_interval}){dagger} {entry.mark}".rstrip()
 
 
-def _entry(metric: Metric, difference: Difference | None) -> Entry:
-    figure = words.figure(metric)
+def _entry(metric: Estimate, difference: Difference | None) -> Entry:
+    figure = formatting.figure(metric)
     if difference is None:
         return Entry(figure.value, figure.interval)
-    value, low, high = words.numbers(difference.value, difference.low, difference.high, share=figure.share)
+    value, low, high = formatting.numbers(difference.value, difference.low, difference.high, share=figure.share)
     unit = " points" if figure.share else ""
     return Entry(
         figure.value,

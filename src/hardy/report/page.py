@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hardy.charts import Chart, Gallery, Histogram, LineChart, Matrix, Picture, Table
+from hardy.evaluation.charts import Chart, Gallery, Histogram, LineChart, Matrix, Picture, Table
+from hardy.evaluation.scorecard import Scorecard
 from hardy.files import write_text
-from hardy.report import words
+from hardy.report import formatting
 from hardy.report.pictures import BRIGHTER, DARKER, data_uri, full_scale
 from hardy.report.svg import Drawing, draw
-from hardy.scorecard import Scorecard
 
 _LONG_TABLE = 8
 _NUMBER = re.compile(r"[\d.,%±+−–\s-]*|[\d.,]+ (%|to) .*")
@@ -47,7 +47,7 @@ class _Panel(NamedTuple):
 
 class _Part(NamedTuple):
     section: Section
-    figures: list[words.Figure]
+    figures: list[formatting.Figure]
     panels: list[_Panel]
 
 
@@ -59,7 +59,7 @@ def write_report(out: Path, scorecard: Scorecard, sections: Sequence[Section]) -
     Raises:
         HardyError: the file cannot be written.
     """
-    figures = [words.figure(metric) for metric in scorecard.metrics]
+    figures = [formatting.figure(metric) for metric in scorecard.estimates]
     parts = [
         _Part(
             section,
@@ -95,7 +95,7 @@ def render(template: str, **content: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template).render(words=words, **content)
+    return environment.get_template(template).render(formatting=formatting, **content)
 
 
 def _panel(chart: Chart, prefix: str) -> _Panel:

@@ -8,7 +8,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.charts import Gallery, Picture
+from hardy.evaluation.charts import Gallery, Picture
 
 # The blue and the orange of the page's series, half-way between its light and its dark ones: a PNG has no variables.
 DARKER, BRIGHTER = "#426fd6", "#d45a12"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.charts import Floats, Histogram, LineChart, Matrix, Series
+from hardy.evaluation.charts import Floats, Histogram, LineChart, Matrix, Series
 from hardy.report.palette import COLOURS, INK, MUTED, ON_STRONG, SERIES, TEXT, VARIABLES, Key
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hardy.evaluation import load_evidence
+from hardy.evaluation.evaluate import load_results
+from hardy.evaluation.scorecard import Scorecard
 from hardy.report.card import write_model_card
 from hardy.report.page import Section, write_report
 from hardy.runs import Run
-from hardy.scorecard import Scorecard
 
 
 def write_run_report(path: Path, data_dir: Path | None = None) -> Path:
@@ -18,9 +18,9 @@ def write_run_report(path: Path, data_dir: Path | None = None) -> Path:
         RunError: the run holds no evaluation, or records are missing or damaged.
     """
     run = Run.open(path)
-    chosen, evidence = load_evidence(run, data_dir)
+    chosen, results = load_results(run, data_dir)
     scorecard = Scorecard.read(path / "scorecard.json")
-    sections = [Section(prop.name, prop.title, prop.description, prop.draw(evidence)) for prop in chosen]
+    sections = [Section(prop.name, prop.title, prop.description, prop.draw(results)) for prop in chosen]
     page = path / "report.html"
     write_report(page, scorecard, sections)
     write_model_card(path / "README.md", scorecard)

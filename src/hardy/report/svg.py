@@ -11,7 +11,7 @@ import re
 import warnings
 from typing import NamedTuple
 
-from hardy.charts import Histogram, LineChart, Matrix
+from hardy.evaluation.charts import Histogram, LineChart, Matrix
 from hardy.report.palette import GRID, INK, MUTED, TEXT, VARIABLES, Key
 from hardy.report.plots import draw_histogram, draw_lines, draw_matrix
 

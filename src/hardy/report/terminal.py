@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hardy.report import words
-from hardy.scorecard import Scorecard
+from hardy.evaluation.scorecard import Scorecard
+from hardy.report import formatting
 
 
 def print_scorecard(scorecard: Scorecard, console: Console) -> None:
@@ -18,7 +18,7 @@ def print_scorecard(scorecard: Scorecard, console: Console) -> None:
     table.add_column("Value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("Examples", justify="right", no_wrap=True)
-    for figure in map(words.figure, filter(lambda metric: metric.headline, scorecard.metrics)):
+    for figure in map(formatting.figure, filter(lambda metric: metric.headline, scorecard.estimates)):
         name = Text(figure.name)
         name.append(f"\n{', '.join(filter(None, (figure.property, figure.setting, figure.dataset)))}", style="dim")
         table.add_row(
@@ -26,7 +26,7 @@ def print_scorecard(scorecard: Scorecard, console: Console) -> None:
         )
     console.print(table)
     counts = [
-        _count(len(scorecard.metrics), "figure"),
+        _count(len(scorecard.estimates), "figure"),
         _count(len(scorecard.warnings), "warning"),
         f"{len(scorecard.skipped)} skipped",
     ]

@@ -17,19 +17,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from hardy.augmentation import augment, mixes
-from hardy.contracts import Targets
-from hardy.datasets import available, load_dataset
+from hardy.augmentations import augment, mixes
+from hardy.data import available, load_dataset
 from hardy.devices import choose_device
 from hardy.errors import UsageError
+from hardy.evaluation.framework import Budget
 from hardy.models import build_model
-from hardy.properties.framework import Budget
-from hardy.randomness import Randomness, derive, host_generator
-from hardy.recipes import get_recipe
+from hardy.rng import Randomness, derive, host_generator
 from hardy.studies.augmentation_page import make_page
 from hardy.studies.conditions import NOISE, ROTATION, Sizes, make_conditions, try_on
 from hardy.studies.framework import Options, Prepared, Study
 from hardy.training import Recipe, Split, fit
+from hardy.training.recipes import get_recipe
+from hardy.validation import Targets
 
 SHARES = (10, 20, 30, 100)
 """Percent of the training images that are added."""
@@ -112,7 +112,7 @@ def prepare(options: Options) -> Prepared:
     effort = _effort(options)
     device = choose_device(options.device)
     train = load_dataset("mnist/train", options.data_dir)
-    held_out = load_dataset("mnist/held-out", options.data_dir)
+    validation = load_dataset("mnist/validation", options.data_dir)
     test = load_dataset("mnist/test", options.data_dir)
     foreign = [
         load_dataset(name, options.data_dir)
@@ -126,7 +126,7 @@ def prepare(options: Options) -> Prepared:
     ]
     first = train.measuring_order()[: effort.images]
     images, labels = train.images[first], train.labels[first]
-    choosing = Split(held_out.images[:_HELD_OUT].to(device), held_out.labels[:_HELD_OUT].to(device))
+    choosing = Split(validation.images[:_HELD_OUT].to(device), validation.labels[:_HELD_OUT].to(device))
     classes = len(train.classes)
 
     # The 10 % that are added are among the 20 %, so the four shares of an augmentation are made once.
@@ -152,7 +152,7 @@ def prepare(options: Options) -> Prepared:
         return try_on(classifier.eval().to(device), conditions, effort.sizes.attacked, options.seed)
 
     by_key = {arm.key: arm for arm in arms_of(options)}
-    data = {dataset.name: dataset.sha256 for dataset in (train, held_out, test, *foreign)}
+    data = {dataset.name: dataset.sha256 for dataset in (train, validation, test, *foreign)}
     return Prepared(list(by_key), {"data": data, "recipe": recipe.to_dict()}, measure)
 
 

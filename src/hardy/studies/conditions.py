@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hardy.attacks import get_attack, run_attack, with_settings
-from hardy.augmentation.geometry import rotate
-from hardy.augmentation.noise import gaussian_noise
-from hardy.contracts import Images, left_untouched
+from hardy.augmentations.geometry import rotate
+from hardy.augmentations.noise import gaussian_noise
 from hardy.corruptions import PUBLISHED, corrupt
-from hardy.datasets import Dataset
-from hardy.detection import SCORES
+from hardy.data import Dataset
 from hardy.metrics import ece, prepared_auroc
-from hardy.randomness import Randomness
+from hardy.ood import SCORES
+from hardy.rng import Randomness
 from hardy.studies.paired import Compute
 from hardy.threats import ThreatModel
+from hardy.validation import Images, frozen_evaluation
 
 ROTATION = {"degrees": 20.0}
 NOISE = {"deviation": 0.25}
@@ -99,7 +99,7 @@ def try_on(classifier: nn.Module, conditions: Sequence[Condition], attacked: int
 
     ``correct`` is missing where an image has no label, and ``score`` where it was attacked.
     """
-    with left_untouched(classifier), torch.no_grad():
+    with frozen_evaluation(classifier), torch.no_grad():
         parts = [_answers(classifier, condition) for condition in conditions]
     return pl.concat([*parts, _attacked(classifier, conditions[0], attacked, seed)])
 

@@ -16,9 +16,9 @@ import polars as pl
 
 from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError, unknown
-from hardy.files import write_aside, write_json, write_text
-from hardy.properties.framework import Budget
-from hardy.records import read
+from hardy.evaluation.framework import Budget
+from hardy.evaluation.records import read
+from hardy.files import atomic_write, write_json, write_text
 from hardy.runs import Run, environment
 from hardy.training.interrupt import stop_on_signal
 from hardy.training.loop import Stopped
@@ -137,7 +137,7 @@ def run_study(
             if stop():
                 raise Stopped(f"stopped with {len(missing) - done} of {len(files)} arms to go; go on with --resume")
             records = prepared.measure(arm, stop)
-            with write_aside(files[arm]) as aside:
+            with atomic_write(files[arm]) as aside:
                 records.write_parquet(aside)
     report(Progress(len(missing), len(missing), ""))
     page = study.summarise(options, {arm: read(file) for arm, file in files.items()})

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardy.metrics import bootstrap_weights
-from hardy.randomness import host_generator
+from hardy.rng import host_generator
 
 Floats = NDArray[np.float64]
 Compute = Callable[[Floats], float]

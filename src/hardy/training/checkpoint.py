@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hardy.errors import RunError
-from hardy.files import write_aside
+from hardy.files import atomic_write
 
 Tensors = dict[str, Tensor]
 
@@ -27,7 +27,7 @@ def save_tensors(path: Path, groups: Mapping[str, Mapping[str, Tensor]], facts: 
     }
     # safetensors refuses tensors that share storage, as the best and the averaged weights do on the CPU.
     content = save({name: value.clone() for name, value in tensors.items()}, {"facts": json.dumps(dict(facts))})
-    with write_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_bytes(content)
 
 

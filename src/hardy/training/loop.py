@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hardy.augmentation import augment, mixes
-from hardy.contracts import Labels, Targets, check_settings, left_untouched
+from hardy.augmentations import augment, mixes
 from hardy.devices import native_bf16
 from hardy.errors import HardyError, RunError, UsageError, unknown
 from hardy.models import build_model
-from hardy.randomness import Randomness, derive, host_generator
+from hardy.rng import Randomness, derive, host_generator
 from hardy.training.checkpoint import load_tensors, optimizer_tensors, restore_optimizer, save_tensors
 from hardy.training.losses import LOSSES, Batch
 from hardy.training.optimization import Averaged, floating_state, learning_rate, make_optimizer
 from hardy.training.recipe import Recipe
+from hardy.validation import Labels, Targets, check_settings, frozen_evaluation
 
 # Epochs at chance before training counts as collapsed: losses that ramp up may need one to get going.
 PATIENCE_AT_CHANCE = 2
@@ -50,7 +50,7 @@ class Update(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """The best weights by hold-out accuracy, that accuracy, and a row of figures per epoch."""
+    """The best weights by validation accuracy, that accuracy, and a row of figures per epoch."""
 
     weights: dict[str, Tensor]
     accuracy: float
@@ -73,7 +73,7 @@ class _State:
 def fit(
     recipe: Recipe,
     train: Split,
-    held_out: Split,
+    validation: Split,
     classes: int,
     *,
     seed: int,
@@ -88,14 +88,14 @@ def fit(
 
     Raises:
         Stopped: ``stop`` said so.
-        HardyError: training has collapsed: the loss is not finite, or hold-out accuracy stays at chance.
+        HardyError: training has collapsed: the loss is not finite, or validation accuracy stays at chance.
         UsageError: the recipe does not suit the images; see :func:`check_suits`.
         RunError: the checkpoint belongs to another recipe, seed or number of images, or is damaged.
     """
     check_suits(recipe, train.images, classes)
     steps_an_epoch = len(train.labels) // recipe.batch_size
     with torch.random.fork_rng(devices=[train.images.device] if train.images.is_cuda else []):
-        return _fit(recipe, train, held_out, classes, steps_an_epoch, seed, checkpoint, report, stop)
+        return _fit(recipe, train, validation, classes, steps_an_epoch, seed, checkpoint, report, stop)
 
 
 def check_suits(recipe: Recipe, images: Tensor, classes: int) -> None:
@@ -123,7 +123,7 @@ def check_suits(recipe: Recipe, images: Tensor, classes: int) -> None:
 def _fit(
     recipe: Recipe,
     train: Split,
-    held_out: Split,
+    validation: Split,
     classes: int,
     steps_an_epoch: int,
     seed: int,
@@ -196,11 +196,11 @@ def _fit(
             images_a_second = (state.step - since) * recipe.batch_size / (time.perf_counter() - started)
             if epoch_ends:
                 weights = averaged.state if averaged else floating_state(model)
-                accuracy = held_out_accuracy(model, weights, held_out, precision)
-                state.history.append({"epoch": epoch + 1, "loss": latest_loss, "held_out_accuracy": accuracy})
+                accuracy = validation_accuracy(model, weights, validation, precision)
+                state.history.append({"epoch": epoch + 1, "loss": latest_loss, "validation_accuracy": accuracy})
                 if accuracy > state.accuracy:
                     state.accuracy, state.best = accuracy, {name: value.clone() for name, value in weights.items()}
-                _check_collapse(state, accuracy, held_out.labels, recipe, last=state.step == steps)
+                _check_collapse(state, accuracy, validation.labels, recipe, last=state.step == steps)
                 save()
             report(Update(state.step, steps, latest_loss, accuracy, images_a_second))
             started, since = time.perf_counter(), state.step
@@ -211,13 +211,13 @@ def _fit(
     return Fitted({**model.state_dict(), **state.best}, state.accuracy, state.history)
 
 
-def held_out_accuracy(
+def validation_accuracy(
     model: nn.Module, weights: dict[str, Tensor], split: Split, precision: torch.autocast | None = None
 ) -> float:
     """Share of ``split`` that the model answers rightly with these weights; its own stay, and its modes."""
     right = 0
     precision = precision or torch.autocast(split.images.device.type, enabled=False)
-    with left_untouched(model), torch.no_grad(), precision:
+    with frozen_evaluation(model), torch.no_grad(), precision:
         for images, labels in zip(
             split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
         ):
@@ -272,6 +272,6 @@ def _check_collapse(state: _State, accuracy: float, labels: Labels, recipe: Reci
     state.at_chance = state.at_chance + 1 if accuracy <= chance + 0.2 * chance * (1 - chance) else 0
     if state.at_chance >= PATIENCE_AT_CHANCE or (last and state.at_chance):
         raise HardyError(
-            f"training '{recipe.name}' has collapsed: hold-out accuracy {accuracy:.1%} is at chance after "
+            f"training '{recipe.name}' has collapsed: validation accuracy {accuracy:.1%} is at chance after "
             f"{len(state.history)} epochs; lower learning_rate (now {recipe.learning_rate:g}) or raise warm_up"
         )

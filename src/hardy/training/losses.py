@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from hardy.contracts import Images, Logits, Targets, left_untouched
-from hardy.randomness import Randomness
+from hardy.rng import Randomness
 from hardy.threats import ThreatModel
 from hardy.training.recipe import Recipe
+from hardy.validation import Images, Logits, Targets, frozen_evaluation
 
 
 class Batch(NamedTuple):
@@ -67,7 +67,7 @@ def _most_divergent(
 ) -> Images:
     current = threat.random_start(batch.images, batch.rng.fold("start"))
     # The search must not move batch-norm statistics, and gradients of the weights would be wasted.
-    with left_untouched(model):
+    with frozen_evaluation(model):
         for _ in range(steps):
             current.requires_grad_(True)
             (gradient,) = torch.autograd.grad(_divergence(model(current), clean), current)

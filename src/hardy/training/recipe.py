@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
-from hardy.augmentation import Settings, check_augmentation
+from hardy.augmentations import Settings, check_augmentation
 from hardy.errors import UsageError, unknown
 
 Optimizer = Literal["adamw", "adam", "sgd"]
@@ -38,7 +38,7 @@ class Recipe:
         gradient_clip: largest l2 norm of the gradient; 0 turns clipping off.
         precision: of the forward and backward pass; ``auto`` takes bf16 where the device computes it natively.
         loss: the name of the loss; its settings are ``loss_settings``.
-        augmentation: names and settings, applied in order; see :func:`hardy.augmentation.augment`.
+        augmentation: names and settings, applied in order; see :func:`hardy.augmentations.augment`.
         members: recipes of an ensemble's members, trained one after another; the ensemble has no training of its own.
     """
 

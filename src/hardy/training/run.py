@@ -10,11 +10,11 @@ from typing import Any
 
 from safetensors.torch import save
 
-from hardy.datasets import load_dataset, split_hashes
+from hardy.data import load_dataset, split_hashes
 from hardy.devices import choose_device, describe
 from hardy.errors import RunError
-from hardy.files import sha256_of, write_aside
-from hardy.randomness import derive
+from hardy.files import atomic_write, sha256_of
+from hardy.rng import derive
 from hardy.runs import Run, environment
 from hardy.training.interrupt import stop_on_signal
 from hardy.training.loop import Fitted, Split, Update, check_suits, fit
@@ -53,17 +53,17 @@ def train(
         HardyError: training has collapsed.
     """
     run = Run.open_or_create(out) if resume else Run.create(out)
-    training_set, held_out = (load_dataset(f"{data}/{split}", data_dir=data_dir) for split in ("train", "held-out"))
+    training_set, validation = (load_dataset(f"{data}/{split}", data_dir=data_dir) for split in ("train", "validation"))
     on = choose_device(device)
     checkpoints = out / "checkpoints"
     classes = len(training_set.classes)
-    hashes = {split.name: split.sha256 for split in (training_set, held_out)}
+    hashes = {split.name: split.sha256 for split in (training_set, validation)}
     plan: dict[str, Any] = {
         "recipe": recipe.to_dict(),
         "seed": seed,
         "data": data,
         "hashes": hashes,
-        "split_indices": split_hashes(len(training_set) + len(held_out)),
+        "split_indices": split_hashes(len(training_set) + len(validation)),
     }
     found = run.manifest.get("training")
     if found is None and "schema" in run.manifest and len(run.manifest) > 1:
@@ -84,7 +84,7 @@ def train(
     }
     run.save()
 
-    train_split, held_out_split = (Split(one.images.to(on), one.labels.to(on)) for one in (training_set, held_out))
+    train_split, validation_split = (Split(one.images.to(on), one.labels.to(on)) for one in (training_set, validation))
     fitted = []
     started = time.perf_counter()
     with stop_on_signal() as stop:
@@ -94,7 +94,7 @@ def train(
                 fit(
                     part,
                     train_split,
-                    held_out_split,
+                    validation_split,
                     classes,
                     seed=part_seed,
                     checkpoint=checkpoints / f"{number}.safetensors",
@@ -114,14 +114,14 @@ def _finish(run: Run, recipe: Recipe, fitted: list[Fitted], seconds: float) -> N
         for prefix, part in zip(prefixes, fitted, strict=True)
         for name, value in part.weights.items()
     }
-    with write_aside(run.weights) as aside:
+    with atomic_write(run.weights) as aside:
         aside.write_bytes(save(weights))
     run.manifest["weights_sha256"] = sha256_of(run.weights)
     run.manifest["training"] |= {
         "status": "trained",
         "seconds_since_last_resume": round(seconds, 2),
         "parts": [
-            {"name": part.name, "held_out_accuracy": result.accuracy, "history": result.history}
+            {"name": part.name, "validation_accuracy": result.accuracy, "history": result.history}
             for part, result in zip(recipe.parts, fitted, strict=True)
         ],
     }

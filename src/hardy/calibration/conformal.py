@@ -1,0 +1,176 @@
+"""Conformal prediction sets: sets of classes that hold the true one as often as promised, whatever the classifier.
+
+Split conformal prediction (Papadopoulos et al., ECML 2002; Vovk, Gammerman and Shafer 2005): of n held-out examples the
+scores of the true classes are sorted; a set holds the classes whose score is at most the ceil((n+1)(1-alpha))-th. A new
+example of the same distribution is then covered with probability at least 1-alpha, over the draw of both. Where n is
+too small for such a rank the threshold is infinite and every class is in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardy.errors import DataError, UsageError, unknown
+from hardy.metrics._arrays import Floats, checked_labels, checked_probabilities
+from hardy.rng import Randomness
+
+PENALTY, FREE_RANKS = 0.01, 1
+"""Of RAPS: what each class beyond the first costs."""
+
+
+class Kind(NamedTuple):
+    """How sets of one name are made.
+
+    Attributes:
+        description: what it does, in one line, with the paper.
+        scores: from probabilities and one uniform number an example to each class's score, float64 (N, K).
+        by_class: whether each class has its own threshold.
+    """
+
+    description: str
+    scores: Callable[[Floats, Floats], Floats]
+    by_class: bool = False
+
+
+def _least_ambiguous(probabilities: Floats, chance: Floats) -> Floats:  # noqa: ARG001
+    return 1.0 - probabilities
+
+
+def _adaptive(probabilities: Floats, chance: Floats) -> Floats:
+    """The probability of all likelier classes, and a random part of the class's own."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ordered = np.take_along_axis(probabilities, order, axis=1)
+    scores = np.empty_like(probabilities)
+    np.put_along_axis(scores, order, np.cumsum(ordered, axis=1) - ordered + chance[:, None] * ordered, axis=1)
+    return scores
+
+
+def _regularized(probabilities: Floats, chance: Floats) -> Floats:
+    rank = np.argsort(np.argsort(-probabilities, axis=1, kind="stable"), axis=1) + 1
+    return _adaptive(probabilities, chance) + PENALTY * np.maximum(rank - FREE_RANKS, 0)
+
+
+CONFORMAL: dict[str, Kind] = {
+    "lac": Kind("the smallest sets on average (Sadinle, Lei and Wasserman, JASA 2019)", _least_ambiguous),
+    "aps": Kind("larger sets where it is harder (Romano, Sesia and Candès, NeurIPS 2020, arXiv:2006.02544)", _adaptive),
+    "raps": Kind(
+        "the same, without the unlikeliest classes (Angelopoulos et al., ICLR 2021, arXiv:2009.14193)", _regularized
+    ),
+    "class_conditional": Kind(
+        "covers each class as often as promised, by a threshold of its own (Vovk, ACML 2012)", _least_ambiguous, True
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Conformal:
+    """A fitted rule for prediction sets.
+
+    Attributes:
+        kind: which of :data:`CONFORMAL`.
+        arrays: all that was fitted, and can be saved as it is: ``threshold``, float64 (K,), infinite where a class is
+            always in; ``alpha``, float64 (1,).
+    """
+
+    kind: str
+    arrays: Mapping[str, NDArray]
+
+    @property
+    def alpha(self) -> float:
+        return float(self.arrays["alpha"][0])
+
+    @property
+    def always(self) -> tuple[int, ...]:
+        """The classes that every set holds, as there were too few held-out examples to leave them out."""
+        return tuple(np.flatnonzero(np.isinf(self.arrays["threshold"])).tolist())
+
+    def sets(self, probabilities: NDArray, rng: Randomness) -> NDArray[np.bool_]:
+        """Which classes are in each example's set, bool (N, K).
+
+        Args:
+            probabilities: (N, K), rows with sum 1.
+            rng: the streams of these examples; APS and RAPS break ties at random.
+
+        Raises:
+            UsageError: rows that are no distributions, or of another number of classes; streams of other examples.
+        """
+        scores, threshold = _scores(self.kind, probabilities, rng), self.arrays["threshold"]
+        if scores.shape[1] != len(threshold):
+            raise UsageError(f"probabilities: {scores.shape[1]} classes; the sets were fitted on {len(threshold)}")
+        return scores <= threshold
+
+
+def fit_conformal(kind: str, probabilities: NDArray, labels: NDArray, alpha: float, rng: Randomness) -> Conformal:
+    """A rule for prediction sets that hold the true class with probability at least 1 - ``alpha``.
+
+    Args:
+        kind: one of :data:`CONFORMAL`.
+        probabilities: (N, K), rows with sum 1, of held-out examples that the probabilities were not fitted on.
+        labels: integers (N,), from 0 to K-1.
+        alpha: how often a set may miss the true class, in (0, 1).
+        rng: the streams of these examples.
+
+    Raises:
+        UsageError: unknown kind, no examples, an alpha outside (0, 1), rows that are no distributions.
+    """
+    scores = _scores(kind, probabilities, rng)
+    labels = checked_labels(labels, *scores.shape)
+    if not 0 < alpha < 1:
+        raise UsageError(f"alpha: {alpha}; how often a set may miss the true class lies in (0, 1)")
+    if not len(labels):
+        raise UsageError("the calibration set is empty; prediction sets are fitted on held-out examples")
+    own = scores[np.arange(len(labels)), labels]
+    classes = scores.shape[1]
+    if CONFORMAL[kind].by_class:
+        threshold = np.array([conformal_quantile(own[labels == label], alpha) for label in range(classes)])
+    else:
+        threshold = np.full(classes, conformal_quantile(own, alpha))
+    return Conformal(kind, {"threshold": threshold, "alpha": np.array([float(alpha)])})
+
+
+def restore_conformal(kind: str, arrays: Mapping[str, NDArray]) -> Conformal:
+    """The rule whose :attr:`Conformal.arrays` these are. They may come from a file: they are checked.
+
+    Raises:
+        UsageError: unknown kind.
+        DataError: arrays missing, unknown, of another type or shape, or NaN.
+    """
+    if kind not in CONFORMAL:
+        raise unknown("kind of prediction sets", kind, CONFORMAL)
+    shapes = {name: (array.dtype, array.ndim) for name, array in arrays.items()}
+    if shapes != {"threshold": (np.float64, 1), "alpha": (np.float64, 1)}:
+        raise DataError(f"prediction sets: arrays {shapes}; they are threshold and alpha, float64 of one dimension")
+    threshold, alpha = arrays["threshold"], arrays["alpha"]
+    if len(threshold) < 2 or np.isnan(threshold).any() or alpha.shape != (1,) or not 0 < alpha[0] < 1:
+        raise DataError(
+            f"prediction sets: threshold {threshold.tolist()}, alpha {alpha.tolist()}; a threshold for each of two "
+            "classes or more, and one number in (0, 1)"
+        )
+    return Conformal(kind, dict(arrays))
+
+
+def conformal_quantile(scores: NDArray, alpha: float) -> float:
+    """The ceil((n+1)(1-alpha))-th smallest of n scores; infinity where there are fewer."""
+    # 20 · 0.95 is a little above 19 in floating point, and would be rounded up.
+    rank = math.ceil((len(scores) + 1) * (1.0 - alpha) - 1e-9)
+    return float(np.sort(scores)[max(rank, 1) - 1]) if rank <= len(scores) else math.inf
+
+
+def answers_of(sets: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The rule to abstain that follows: int64 (N,), the class of a set that holds just one, else -1."""
+    return np.where(sets.sum(axis=1) == 1, sets.argmax(axis=1), -1)
+
+
+def _scores(kind: str, probabilities: NDArray, rng: Randomness) -> Floats:
+    if kind not in CONFORMAL:
+        raise unknown("kind of prediction sets", kind, CONFORMAL)
+    probabilities = checked_probabilities(probabilities)
+    if len(rng) != len(probabilities):
+        raise UsageError(f"rng: streams of {len(rng)} examples for {len(probabilities)} rows of probabilities")
+    return CONFORMAL[kind].scores(probabilities, rng.uniform().cpu().numpy().astype(np.float64))

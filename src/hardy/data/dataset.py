@@ -1,0 +1,65 @@
+"""A dataset in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from hardy.rng import host_generator
+from hardy.validation import Images
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images and labels of one split.
+
+    Attributes:
+        name: ``dataset/split``, for example ``mnist/test``.
+        images: (N, C, H, W), uint8, or float32 in [0, 1].
+        labels: int64 (N,), from 0 to K-1; -1 where an image has no label.
+        classes: the K class names.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def floats(self, indices: Tensor | slice = slice(None)) -> Images:
+        """Some of the images, float32 in [0, 1]."""
+        images = self.images[indices]
+        return images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over shape, dtype, pixels and labels: two datasets with one hash hold the same examples in the same order."""
+        digest = hashlib.sha256(f"{self.images.dtype}{tuple(self.images.shape)}".encode())
+        digest.update(self.images.contiguous().numpy().data)
+        digest.update(self.labels.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    @property
+    def stream(self) -> str:
+        """What random streams know this dataset by."""
+        return stream_of(self.name)
+
+    def measuring_order(self) -> Tensor:
+        """int64 (N,): the order in which a limited measurement takes examples; fixed for each dataset's name and size.
+
+        A plain "first n" would be biased: the first half of MNIST's test split is easier than the second. Any n takes a
+        subset of what any larger n takes.
+        """
+        order = host_generator(0, "measuring order", self.stream, len(self)).permutation(len(self))
+        return torch.from_numpy(order)
+
+
+def stream_of(name: str) -> str:
+    """What random streams know a dataset by: its name, with what its split was called when figures were first made."""
+    return name.removesuffix("/validation") + "/held-out" if name.endswith("/validation") else name

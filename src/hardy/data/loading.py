@@ -1,0 +1,127 @@
+"""From a name to a dataset in memory."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hardy.data import saved, user
+from hardy.data.dataset import Dataset
+from hardy.data.entry import Entry, Role
+from hardy.data.registry import DATASETS
+from hardy.data.sources import find, is_at_hand, read_split
+from hardy.data.splits import divide
+from hardy.data.uci import uci_digits
+from hardy.errors import UsageError, unknown
+from hardy.synthetic.glyphs import letter_glyphs
+
+_MAKERS = {"digits": uci_digits, "glyphs": letter_glyphs}
+
+
+def load_dataset(name: str, data_dir: Path | None = None) -> Dataset:
+    """Load one split of a dataset. The network is never used.
+
+    Args:
+        name: ``dataset/split`` of the registry, for example ``mnist/train`` (55,000), ``mnist/validation`` (the other
+            5,000 of the training images), ``mnist/test`` or ``mnist-c/fog``; or the path of a user's folder or
+            ``.npz`` file, with ``/train``, ``/validation`` or ``/test`` behind it, and ``/test`` where none is named
+            (see :func:`hardy.data.user.load_user_dataset`). The registry goes before a folder of the same name.
+        data_dir: a folder with files of datasets; by default what ``HARDY_DATA`` names.
+
+    Returns:
+        The dataset; its ``name`` loads it again.
+
+    Raises:
+        UsageError: no such name and no such file; the message has the nearest names.
+        DataError: the data is not at hand, which the message says how to change; or it is damaged or altered.
+    """
+    dataset, _, split = name.rpartition("/")
+    if dataset in DATASETS:
+        return _registered(DATASETS[dataset], split, data_dir)
+    if name in DATASETS:
+        raise UsageError(
+            f"'{name}' names no split; load one of {', '.join(f'{name}/{it}' for it in DATASETS[name].sizes)}"
+        )
+    path, split = (dataset, split) if split in user.SPLITS else (name, "test")
+    if path and Path(path).suffix == saved.SUFFIX:
+        return _saved(Path(path), data_dir)
+    if path and Path(path).exists():
+        return user.load_user_dataset(Path(path), split)
+    raise UsageError(f"{unknown('dataset', path, DATASETS)}; nor is there a file or folder '{path}'")
+
+
+def _saved(path: Path, data_dir: Path | None) -> Dataset:
+    found = saved.read_saved_set(path)
+    source = load_dataset(str(found.facts.get("dataset")), data_dir)
+    saved.check_made_of(found, source, str(path))
+    return Dataset(str(path), found.images, found.labels, source.classes)
+
+
+def available(data_dir: Path | None = None, role: Role | None = None) -> dict[str, str | None]:
+    """The splits that can be measured on, each with None if it is at hand, or with the reason why it is not.
+
+    Whether the files are sound is seen only when they are loaded. ``role`` leaves out the datasets of other roles.
+
+    Raises:
+        DataError: the user's folder does not exist.
+    """
+    return {
+        f"{entry.name}/{split}": reason_missing(entry, split, data_dir)
+        for entry in DATASETS.values()
+        if role is None or entry.role == role
+        for split in entry.splits
+        if split != "train"
+    }
+
+
+def reason_missing(entry: Entry, split: str, data_dir: Path | None = None) -> str | None:
+    """Why a published split of a dataset is not at hand; None if it is.
+
+    Raises:
+        DataError: the user's folder does not exist.
+    """
+    lacking = [package for package in entry.made_with if find_spec(package) is None]
+    if lacking:
+        return f"making it takes the Python packages {' and '.join(lacking)}, which are not installed"
+    if is_at_hand(entry, split, data_dir):
+        return None
+    return f"not at hand; get it with 'hardy data fetch {entry.name}', or name its folder with --data-dir"
+
+
+def _registered(entry: Entry, split: str, data_dir: Path | None) -> Dataset:
+    if split not in entry.sizes:
+        raise unknown(f"split of {entry.name}", split, entry.sizes)
+    published = "train" if split == "validation" else split
+    if entry.made_with:
+        images, labels = _make(entry.name)
+    else:
+        paths = find(entry, published, data_dir)
+        stamps = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
+        images, labels = _read(entry, published, paths, stamps)
+    if published == "train":
+        parts = divide(len(images))
+        kept = parts.train if split == "train" else parts.validation
+        images, labels = images[kept], labels[kept]
+    return Dataset(f"{entry.name}/{split}", images, labels, entry.classes)
+
+
+# MNIST's training images take a second to decompress, and are wanted twice: for training and as validation images.
+@lru_cache(maxsize=4)
+def _read(
+    entry: Entry,
+    split: str,
+    paths: tuple[Path, ...],
+    stamps: tuple[tuple[int, int], ...],  # noqa: ARG001 (a file that changes is read again)
+) -> tuple[Tensor, Tensor]:
+    images, labels = read_split(entry, split, paths)
+    return torch.tensor(images.array)[:, None], torch.tensor(labels.array)
+
+
+@lru_cache(maxsize=2)
+def _make(dataset: str) -> tuple[Tensor, Tensor]:
+    images, labels = _MAKERS[dataset]()
+    return torch.tensor(images)[:, None], torch.tensor(labels)

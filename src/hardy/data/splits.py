@@ -1,0 +1,60 @@
+"""How a training split is divided into what is trained on and what is held out.
+
+The validation images choose checkpoints, fit calibrators and set thresholds, so that the test split is only measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardy.errors import DataError
+
+VALIDATION = 5000
+
+
+class Division(NamedTuple):
+    """Positions in a published training split: int64, ascending, and each position in exactly one of the two."""
+
+    train: Tensor
+    validation: Tensor
+
+
+def validation_size(published: int) -> int:
+    """How many of ``published`` training images are held out: 5,000, or a tenth where that is less, but at least 1."""
+    return max(1, min(VALIDATION, published // 10))
+
+
+def divide(published: int) -> Division:
+    """Divide a published training split of ``published`` images.
+
+    Those images are held out whose position, written in decimal digits, has the smallest SHA-256. So the division
+    depends on no library's random numbers, and anybody can work it out again with any tool.
+
+    Raises:
+        DataError: fewer than two images.
+    """
+    if published < 2:
+        raise DataError(f"a training split of {published} images cannot be divided; two are the least")
+    digests = np.array([hashlib.sha256(b"%d" % position).digest() for position in range(published)], dtype="S32")
+    # NumPy's byte strings drop trailing zero bytes, which does not change their order.
+    order = np.argsort(digests, kind="stable")
+    validation = validation_size(published)
+    return Division(
+        train=torch.from_numpy(np.sort(order[validation:])), validation=torch.from_numpy(np.sort(order[:validation]))
+    )
+
+
+def indices_sha256(indices: Tensor) -> str:
+    """The SHA-256 of positions, each as a little-endian 64-bit integer."""
+    return hashlib.sha256(indices.numpy().astype("<i8").tobytes()).hexdigest()
+
+
+def split_hashes(published: int) -> dict[str, str]:
+    """What a run's manifest says of a training split of ``published`` images: each part's :func:`indices_sha256`."""
+    parts = divide(published)
+    return {"train": indices_sha256(parts.train), "validation": indices_sha256(parts.validation)}

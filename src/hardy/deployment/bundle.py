@@ -1,0 +1,243 @@
+"""Bundles on disk: written aside and renamed; read only if every byte is as it was written. No code is run.
+
+``SHA256SUMS`` lists every other file of the folder, in the form of sha256sum. Each file is read once, and what was read
+is what is hashed and used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import nn
+
+from hardy.calibration import Calibrator, restore_calibrator
+from hardy.calibration.conformal import Conformal, restore_conformal
+from hardy.deployment.abstention import Decisions, Thresholds, decide
+from hardy.deployment.manifest import Facts
+from hardy.deployment.preprocessing import Prepared
+from hardy.errors import BundleError, HardyError
+from hardy.models import build_model
+from hardy.ood import Detector, extract, restore_detector
+from hardy.rng import Randomness
+
+BUNDLE = "bundle.json"
+WEIGHTS = "weights.safetensors"
+FITTED = "fitted.safetensors"
+CARD = "README.md"
+SCORECARD = "scorecard.json"
+SUMS = "SHA256SUMS"
+
+REQUIRED = {BUNDLE, WEIGHTS, FITTED, CARD}
+MAX_BYTES = 1 << 32
+"""Of all files together."""
+
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A classifier with all that it takes to answer.
+
+    Attributes:
+        facts: what ``bundle.json`` says.
+        classifier: in evaluation mode.
+        calibrator: from logits to probabilities.
+        detector: from features to suspicion.
+        conformal: from probabilities to prediction sets.
+        reference: float64 (R,), ascending, the suspicion of validation images.
+    """
+
+    facts: Facts
+    classifier: nn.Module
+    calibrator: Calibrator
+    detector: Detector
+    conformal: Conformal
+    reference: NDArray[np.float64]
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(self.facts.rules.suspicion_above, self.facts.rules.confidence_below)
+
+    def answer(self, prepared: Prepared, batch_size: int = 500) -> Decisions:
+        """Answer or abstain for each image by itself."""
+        features = extract(self.classifier, prepared.images, batch_size)
+        probabilities = self.calibrator.probabilities(features.logits)
+        return decide(
+            probabilities,
+            self.conformal.sets(probabilities, set_streams(len(probabilities))),
+            self.detector.scores(features),
+            prepared.ink.numpy(),
+            thresholds=self.thresholds,
+            reference=self.reference,
+        )
+
+
+def set_streams(count: int) -> Randomness:
+    """The streams that prediction sets break ties with: one image always gets the same set, wherever it stands."""
+    return Randomness(0, torch.zeros(count, dtype=torch.int64), ("prediction sets",))
+
+
+def write_bundle(out: Path, bundle: Bundle, card: str, scorecard: Path | None = None) -> None:
+    """Write a bundle to a folder that is missing or empty, in one step.
+
+    Raises:
+        BundleError: the folder holds something, or cannot be written.
+    """
+    check_free(out)
+    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        aside.mkdir(parents=True)
+        weights = {name: value.detach().cpu().contiguous() for name, value in bundle.classifier.state_dict().items()}
+        (aside / WEIGHTS).write_bytes(safetensors.torch.save(weights))
+        (aside / FITTED).write_bytes(safetensors.numpy.save(_packed(bundle)))
+        (aside / BUNDLE).write_text(bundle.facts.to_json(), encoding="utf-8")
+        (aside / CARD).write_text(card, encoding="utf-8")
+        if scorecard is not None:
+            shutil.copyfile(scorecard, aside / SCORECARD)
+        names = sorted(file.name for file in aside.iterdir())
+        lines = (f"{hashlib.sha256((aside / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+        (aside / SUMS).write_text("".join(lines), encoding="utf-8")
+        aside.replace(out)
+    except OSError as error:
+        raise BundleError(f"cannot write {out}: {error.strerror or error}; choose another --out") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_free(out: Path) -> None:
+    """Raise :class:`BundleError` unless ``out`` is missing or an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BundleError(f"{out} is there and not empty; choose another --out")
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle, hashes first, then its schema.
+
+    Raises:
+        BundleError: no bundle; a file is missing, altered, not listed or no plain file; a listed path leaves the
+            folder; a newer schema; or its parts do not fit each other.
+    """
+    files = _checked_files(path)
+    facts = Facts.parse(files[BUNDLE], str(path / BUNDLE))
+    unknown = files.keys() - REQUIRED - {SCORECARD}
+    if unknown:
+        raise BundleError(f"{path} holds {', '.join(sorted(unknown))}, which is no part of a bundle")
+    try:
+        arrays = safetensors.numpy.load(files[FITTED])
+        classifier = _classifier(facts, files[WEIGHTS])
+        bundle = Bundle(
+            facts,
+            classifier,
+            restore_calibrator(facts.calibrator, _part(arrays, "calibrator")),
+            restore_detector(facts.detector, _part(arrays, "detector")),
+            restore_conformal(facts.prediction_sets, _part(arrays, "conformal")),
+            _reference(arrays),
+        )
+        _check_answers(bundle)
+    except SafetensorError as error:
+        raise BundleError(f"{path}: its arrays cannot be read: {error}") from None
+    except (HardyError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        # Every byte is as it was written, so whoever wrote it wrote parts that do not fit.
+        raise BundleError(f"{path}: its parts do not fit each other: {error}") from error
+    return bundle
+
+
+def _checked_files(path: Path) -> dict[str, bytes]:
+    if not path.is_dir():
+        raise BundleError(f"{path} is no folder; a bundle is the folder that 'hardy bundle' writes")
+    sums = path / SUMS
+    if not sums.is_file() or sums.is_symlink() or sums.stat().st_size > 1 << 16:
+        raise BundleError(f"{path} is no bundle: it has no {SUMS}")
+    wanted = _listed(sums)
+    there = {file.name for file in path.iterdir()} - {SUMS}
+    for name in sorted(wanted.keys() - there):
+        raise BundleError(f"{path} lacks {name}, which {SUMS} lists; copy the bundle again")
+    for name in sorted(there - wanted.keys()):
+        raise BundleError(f"{path} holds {name}, which {SUMS} does not list; remove it, or copy the bundle again")
+    for name in sorted(REQUIRED - wanted.keys()):
+        raise BundleError(f"{path} is no whole bundle: it has no {name}")
+    files: dict[str, bytes] = {}
+    for name, digest in wanted.items():
+        file = path / name
+        if file.is_symlink() or not file.is_file():
+            raise BundleError(f"{file} is a link or a folder; a bundle holds plain files")
+        if file.stat().st_size + sum(map(len, files.values())) > MAX_BYTES:
+            raise BundleError(f"{path} holds more than {MAX_BYTES:,} bytes")
+        files[name] = file.read_bytes()
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise BundleError(f"{file} was altered: its SHA-256 is not the one in {SUMS}; copy the bundle again")
+    return files
+
+
+def _listed(sums: Path) -> dict[str, str]:
+    try:
+        text = sums.read_bytes().decode("ascii")
+    except UnicodeDecodeError:
+        raise BundleError(f"{sums} was altered: it is not plain text; copy the bundle again") from None
+    *lines, rest = text.split("\n")
+    listed: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        match = _LINE.fullmatch(line)
+        if not match:
+            raise BundleError(f"{sums}, line {number}, is no SHA-256 with a file's name; copy the bundle again")
+        digest, name = match.groups()
+        if not _NAME.fullmatch(name):
+            raise BundleError(f"{sums}, line {number}: '{name}' leaves the folder, or is no plain file name")
+        if name in listed:
+            raise BundleError(f"{sums} lists {name} twice")
+        listed[name] = digest
+    if rest or not listed:
+        raise BundleError(f"{sums} was cut off; copy the bundle again")
+    return listed
+
+
+def _packed(bundle: Bundle) -> dict[str, NDArray]:
+    parts = {
+        "calibrator": bundle.calibrator.arrays,
+        "detector": bundle.detector.arrays,
+        "conformal": bundle.conformal.arrays,
+        "suspicion": {"reference": bundle.reference},
+    }
+    return {
+        f"{part}/{name}": np.array(array, order="C") for part, arrays in parts.items() for name, array in arrays.items()
+    }
+
+
+def _part(arrays: Mapping[str, NDArray], name: str) -> dict[str, NDArray]:
+    return {key.removeprefix(f"{name}/"): array for key, array in arrays.items() if key.startswith(f"{name}/")}
+
+
+def _reference(arrays: Mapping[str, NDArray]) -> NDArray[np.float64]:
+    reference = arrays["suspicion/reference"]
+    if reference.ndim != 1 or not len(reference) or reference.dtype != np.float64 or (np.diff(reference) < 0).any():
+        raise BundleError("suspicion/reference: float64, one dimension, ascending")
+    return reference
+
+
+def _classifier(facts: Facts, content: bytes) -> nn.Module:
+    state = safetensors.torch.load(content)
+    # On no device: sizes are compared with the file before any memory is taken for them.
+    with torch.device("meta"):
+        classifier = build_model(facts.model.name, **facts.model.arguments)
+    classifier.load_state_dict(state, strict=True, assign=True)
+    return classifier.eval().requires_grad_(False)
+
+
+def _check_answers(bundle: Bundle) -> None:
+    images = torch.zeros(1, *bundle.facts.input)
+    decisions = bundle.answer(Prepared(images, torch.ones(1, dtype=torch.bool)))
+    if decisions.sets.shape != (1, len(bundle.facts.classes)):
+        raise BundleError(f"{len(bundle.facts.classes)} class names for {decisions.sets.shape[1]} classes")

@@ -1,0 +1,1 @@
+"""Accuracy, as a property."""

@@ -1,0 +1,1 @@
+"""Prediction sets, as a property."""

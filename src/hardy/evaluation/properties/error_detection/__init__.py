@@ -1,0 +1,1 @@
+"""Error detection, as a property."""

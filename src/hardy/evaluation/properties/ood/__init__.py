@@ -1,0 +1,1 @@
+"""Out-of-distribution detection, as a property."""

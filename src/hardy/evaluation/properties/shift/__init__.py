@@ -1,0 +1,1 @@
+"""Distribution shift, as a property."""

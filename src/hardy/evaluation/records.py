@@ -1,0 +1,85 @@
+"""Records on disk: what was measured, one row an example, in Parquet; a kill leaves whole shards only."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from hardy.errors import RunError
+from hardy.evaluation.framework import Columns, Measurement
+from hardy.files import atomic_write
+
+
+def frame(indices: np.ndarray, labels: np.ndarray, columns: Columns) -> pl.DataFrame:
+    """Columns of a shard as a frame, with ``index`` and ``label`` in front."""
+    return pl.DataFrame({"index": indices, "label": labels, **columns})
+
+
+def read(path: Path) -> pl.DataFrame:
+    """A file of records.
+
+    Raises:
+        RunError: damaged.
+    """
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RunError(f"the records {path} cannot be read ({error}); remove the file and use --resume") from error
+
+
+class RecordStore:
+    """The ``records`` folder of a run: one file a cell, and while a cell is being measured one file a shard."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _measurement(self, measurement: Measurement) -> Path:
+        return self.folder / f"{measurement.key}.parquet"
+
+    def _shard(self, measurement: Measurement, number: int) -> Path:
+        return self.folder / measurement.key / f"{number:05d}.parquet"
+
+    def missing(self, measurement: Measurement, shards: int) -> list[int]:
+        """The shards that are still to be measured."""
+        if self._measurement(measurement).exists():
+            return []
+        return [number for number in range(shards) if not self._shard(measurement, number).exists()]
+
+    def write(self, measurement: Measurement, number: int, records: pl.DataFrame) -> None:
+        """Write one shard, whole or not at all."""
+        with atomic_write(self._shard(measurement, number)) as aside:
+            records.write_parquet(aside)
+
+    def finish(self, measurement: Measurement, shards: int) -> None:
+        """Make one file of a cell's shards, sorted by ``index``."""
+        folder = self.folder / measurement.key
+        if not self._measurement(measurement).exists():
+            parts = [read(self._shard(measurement, number)) for number in range(shards)]
+            with atomic_write(self._measurement(measurement)) as aside:
+                pl.concat(parts).sort("index").write_parquet(aside)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def load(self, measurements: Sequence[Measurement]) -> dict[Measurement, pl.DataFrame]:
+        """The records of finished cells.
+
+        Raises:
+            RunError: a cell is missing, damaged, or has another number of rows.
+        """
+        loaded = {}
+        for measurement in measurements:
+            path = self._measurement(measurement)
+            if not path.exists():
+                raise RunError(f"the records {path} are missing; go on with 'hardy evaluate … --resume'")
+            records = read(path)
+            different = records["index"].n_unique() if "index" in records.columns else 0
+            if not len(records) == different == measurement.examples:
+                raise RunError(
+                    f"{path} holds {len(records)} rows with {different} different examples where "
+                    f"{measurement.examples} were planned; remove the file and use --resume"
+                )
+            loaded[measurement] = records
+        return loaded

@@ -1,0 +1,148 @@
+"""Subjects: what is measured. A run, a bundle, or any classifier that Python can import."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hardy.data import Dataset
+from hardy.deployment import BUNDLE, load_bundle
+from hardy.errors import UsageError
+from hardy.models.weights import load_weights, weights_sha256
+from hardy.runs import MANIFEST, load_trained, training_facts
+from hardy.validation import ClassifierInfo, check_classifier
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A classifier and what is known about it.
+
+    Attributes:
+        name: what it is called in the scorecard.
+        classifier: the network.
+        architecture: in words.
+        weights_sha256: over the names, shapes and values of its parameters and buffers.
+        training: the resolved recipe and seed, where hardy trained it.
+        run: its run folder, if it has one.
+    """
+
+    name: str
+    classifier: nn.Module
+    architecture: str
+    weights_sha256: str
+    training: dict[str, Any] | None = None
+    run: Path | None = None
+
+
+def load_subject(name: str, weights: Path | None = None) -> Subject:
+    """The classifier that ``name`` stands for.
+
+    Args:
+        name: the folder of a run or of a bundle, or ``package.module:attribute``: an ``nn.Module``, or a callable
+            without arguments that returns one. The current folder is searched for the module as well.
+        weights: a safetensors file to load into it.
+
+    Raises:
+        RunError: the run is not trained to its end, or its weights are not those it was trained to.
+        BundleError: the bundle is not as it was written.
+        UsageError: the module does not import, the attribute is no classifier, or the weights do not fit.
+    """
+    path = Path(name)
+    if (path / MANIFEST).exists():
+        if weights is not None:
+            raise UsageError(f"{name} is a run and has its own weights; leave out --weights")
+        return _from_run(path)
+    if (path / BUNDLE).exists():
+        if weights is not None:
+            raise UsageError(f"{name} is a bundle and has its own weights; leave out --weights")
+        return _from_bundle(path)
+    if ":" not in name:
+        raise UsageError(
+            f"no subject '{name}': it is neither the folder of a run or a bundle nor package.module:callable"
+            + (f" ({path} has no {MANIFEST})" if path.exists() else "")
+        )
+    return _from_import(name, weights)
+
+
+PROBES = 64
+"""So many images the contract is checked on."""
+
+
+def check_on_dataset(
+    classifier: nn.Module, dataset: Dataset, device: torch.device, *, allow_random: bool = False
+) -> ClassifierInfo:
+    """:func:`hardy.validation.check_classifier` on the first images of a dataset's measuring order."""
+    probes = dataset.measuring_order()[:PROBES]
+    return check_classifier(
+        classifier,
+        dataset.floats(probes).to(device),
+        dataset.labels[probes].to(device),
+        len(dataset.classes),
+        allow_random=allow_random,
+    )
+
+
+def _from_run(path: Path) -> Subject:
+    classifier, manifest = load_trained(path)
+    model = manifest["model"]
+    return Subject(
+        name=manifest["training"]["recipe"]["name"],
+        classifier=classifier,
+        architecture=_in_words(model["name"], model["arguments"]),
+        weights_sha256=weights_sha256(classifier),
+        training=training_facts(manifest),
+        run=path,
+    )
+
+
+def _from_bundle(path: Path) -> Subject:
+    bundle = load_bundle(path)
+    facts = bundle.facts
+    return Subject(
+        name=facts.name,
+        classifier=bundle.classifier,
+        architecture=_in_words(facts.model.name, facts.model.arguments),
+        weights_sha256=weights_sha256(bundle.classifier),
+        training=facts.training or None,
+    )
+
+
+def _in_words(model: str, arguments: dict[str, Any]) -> str:
+    members = arguments.get("members")
+    return f"ensemble of {', '.join(member['name'] for member in members)}" if members else model
+
+
+def _from_import(name: str, weights: Path | None) -> Subject:
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # Whatever the user's module raises is what the user has to see.
+        raise UsageError(f"cannot import '{module_name}' of '{name}': {type(error).__name__}: {error}") from error
+    found: Any = module
+    for part in attribute.split("."):
+        if not part or not hasattr(found, part):
+            raise UsageError(f"module '{module_name}' has no '{attribute}'")
+        found = getattr(found, part)
+    if not isinstance(found, nn.Module):
+        if not callable(found):
+            raise UsageError(
+                f"'{name}' is {type(found).__name__}, neither an nn.Module nor a callable that returns one"
+            )
+        try:
+            found = found()
+        except Exception as error:
+            raise UsageError(f"calling '{name}()' failed: {type(error).__name__}: {error}") from error
+    if not isinstance(found, nn.Module):
+        raise UsageError(f"'{name}()' returned {type(found).__name__}; a classifier is an nn.Module")
+    if weights is not None:
+        load_weights(found, weights)
+    return Subject(name, found, type(found).__name__, weights_sha256(found))

@@ -1,0 +1,185 @@
+"""What a classifier makes of images on its way to its answer, computed once and shared by all scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hardy.models import Ensemble
+from hardy.models.ensemble import combined_logits
+from hardy.validation import Images
+
+Floats = NDArray[np.float32]
+
+# What is called a linear map gives its logits up to the rounding of float32 sums of some thousand terms.
+_RELATIVE_TOLERANCE = 1e-3
+
+
+class Head(NamedTuple):
+    """The last linear map: logits are ``features @ weight.T + bias``.
+
+    Attributes:
+        weight: float32 (K, D).
+        bias: float32 (K,).
+    """
+
+    weight: Floats
+    bias: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One network's view of N images.
+
+    Attributes:
+        logits: float32 (N, K).
+        layers: per convolution, float32 (N, 2C): mean and standard deviation over space of each channel, before any
+            activation.
+        penultimate: float32 (N, D), what the head maps to the logits; None where there is no such head.
+        head: the head with a batch norm that follows it folded in.
+    """
+
+    logits: Floats
+    layers: tuple[Floats, ...] = ()
+    penultimate: Floats | None = None
+    head: Head | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What all scores are computed from.
+
+    Attributes:
+        logits: float32 (N, K), the classifier's own.
+        members: one entry a member of an ensemble, else one.
+        reason: why there are no penultimate features; "" where there are.
+    """
+
+    logits: Floats
+    members: tuple[Member, ...]
+    reason: str = ""
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def of_member(self, number: int) -> Features:
+        """The features of one member as those of a classifier of its own."""
+        member = self.members[number]
+        return dataclasses.replace(self, logits=member.logits, members=(member,))
+
+    def select(self, index: NDArray | slice) -> Features:
+        """The features of some of the images."""
+        return dataclasses.replace(
+            self,
+            logits=self.logits[index],
+            members=tuple(
+                dataclasses.replace(
+                    member,
+                    logits=member.logits[index],
+                    layers=tuple(layer[index] for layer in member.layers),
+                    penultimate=None if member.penultimate is None else member.penultimate[index],
+                )
+                for member in self.members
+            ),
+        )
+
+
+def extract(classifier: nn.Module, images: Images, batch_size: int = 500) -> Features:
+    """Run the classifier over the images once and keep what scores need.
+
+    Penultimate features are the input of the last ``nn.Linear`` that is called; an ``nn.BatchNorm1d`` called after it
+    is folded into the head. The head is held against the logits, so a network that does something else after its last
+    linear layer has no penultimate features, and ``reason`` says so. An ensemble is asked member by member.
+
+    Args:
+        classifier: in evaluation mode.
+        images: float32 (N, C, H, W) in [0, 1], on the classifier's device.
+        batch_size: images at once; the features do not depend on it, up to float rounding.
+    """
+    networks: Sequence[nn.Module] = list(classifier.members) if isinstance(classifier, Ensemble) else [classifier]
+    watched = [_watched(network, images, batch_size) for network in networks]
+    members = tuple(member for member, _ in watched)
+    if isinstance(classifier, Ensemble):
+        logits = combined_logits(torch.from_numpy(np.stack([member.logits for member in members]))).numpy()
+    else:
+        logits = members[0].logits
+    reason = next((reason for _, reason in watched if reason), "")
+    return Features(logits, members, reason)
+
+
+class _Watch:
+    """Forward hooks on one network: pooled convolutions, and the last linear layer with what follows it."""
+
+    def __init__(self) -> None:
+        self.layers: list[Tensor] = []
+        self.linear: nn.Linear | None = None
+        self.entered: Tensor | None = None
+        self.norm: nn.BatchNorm1d | None = None
+
+    def clear(self) -> None:
+        self.layers, self.linear, self.entered, self.norm = [], None, None, None
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        match module:
+            case nn.Conv2d():
+                std, mean = torch.std_mean(output.float(), dim=(2, 3), correction=0)
+                self.layers.append(torch.cat([mean, std], dim=1))
+            case nn.Linear():
+                self.linear, self.entered, self.norm = module, inputs[0], None
+            case nn.BatchNorm1d():
+                self.norm = module
+
+
+def _watched(network: nn.Module, images: Images, batch_size: int) -> tuple[Member, str]:
+    watch = _Watch()
+    logits, layers, entered = [], [], []
+    with ExitStack() as stack, torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm1d):
+                stack.callback(module.register_forward_hook(watch).remove)
+        for batch in images.split(batch_size):
+            watch.clear()
+            logits.append(network(batch).float().cpu())
+            layers.append([layer.cpu() for layer in watch.layers])
+            if watch.entered is not None:
+                entered.append(watch.entered.float().cpu())
+    member = Member(torch.cat(logits).numpy(), tuple(torch.cat(parts).numpy() for parts in zip(*layers, strict=True)))
+    if watch.linear is None:
+        return member, "the network has no nn.Linear, so no penultimate features"
+    if any(each.ndim != 2 for each in entered):
+        return member, "the last nn.Linear is not given one vector an image, so there are no penultimate features"
+    head, penultimate = _folded(watch.linear, watch.norm), torch.cat(entered).numpy()
+    if not _gives(head, penultimate, member.logits):
+        return member, "the logits are not a linear map of what enters the last nn.Linear: no penultimate features"
+    return dataclasses.replace(member, penultimate=penultimate, head=head), ""
+
+
+def _folded(linear: nn.Linear, norm: nn.BatchNorm1d | None) -> Head:
+    weight = linear.weight.detach().double().cpu()
+    bias = torch.zeros(len(weight), dtype=torch.float64) if linear.bias is None else linear.bias.detach().double().cpu()
+    if norm is not None and norm.running_mean is not None and norm.running_var is not None:
+        scale = (norm.running_var.double().cpu() + norm.eps).rsqrt()
+        shift = -norm.running_mean.double().cpu() * scale
+        if norm.affine:
+            gain = norm.weight.detach().double().cpu()
+            scale, shift = scale * gain, shift * gain + norm.bias.detach().double().cpu()
+        if len(scale) == len(weight):
+            weight, bias = weight * scale[:, None], bias * scale + shift
+    return Head(weight.float().numpy(), bias.float().numpy())
+
+
+def _gives(head: Head, penultimate: Floats, logits: Floats) -> bool:
+    if head.weight.shape != (logits.shape[1], penultimate.shape[1]):
+        return False
+    found = penultimate @ head.weight.T + head.bias
+    return float(np.abs(found - logits).max(initial=0.0)) <= _RELATIVE_TOLERANCE * (
+        1.0 + float(np.abs(logits).max(initial=0.0))
+    )

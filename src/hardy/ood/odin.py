@@ -1,0 +1,88 @@
+"""ODIN: a temperature, and a small step that makes the answer surer (Liang, Li and Srikant, ICLR 2018).
+
+Such a step helps images of the training distribution more than others. It needs the classifier and its gradients, so it
+is no function of features and has its own path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hardy.attacks.attack import value_and_gradient
+from hardy.metrics import auroc
+from hardy.ood.logit_scores import max_softmax
+from hardy.validation import Images, Labels, Logits
+
+
+class OdinSetting(NamedTuple):
+    """``temperature``, which divides the logits, and ``eps``, the length of the step in linf, in pixels of [0, 1]."""
+
+    temperature: float
+    eps: float
+
+
+TEMPERATURES = (0.33, 1.0, 10.0, 1000.0)
+EPS = (0.0, 0.03, 0.1, 0.2)
+GRID = tuple(OdinSetting(temperature, eps) for temperature in TEMPERATURES for eps in EPS)
+
+
+def surer(classifier: nn.Module, images: Images, setting: OdinSetting) -> Images:
+    """The images after a step of ``eps`` along the sign of the gradient of the top class's probability.
+
+    float32 (N, C, H, W), clipped to [0, 1]. What is climbed are the odds of the top class, which rise with its
+    probability and keep their gradient where the probability rounds to 1.
+    """
+    if setting.eps == 0.0:
+        return images
+    with torch.no_grad():
+        top = classifier(images).argmax(1)
+
+    def log_odds(logits: Logits, labels: Labels) -> Tensor:
+        tempered = logits / setting.temperature
+        others = tempered.scatter(1, labels[:, None], -torch.inf)
+        return tempered.gather(1, labels[:, None]).squeeze(1) - others.logsumexp(1)
+
+    _, gradient = value_and_gradient(classifier, images, top, log_odds)
+    return (images + setting.eps * gradient.sign()).clamp(0.0, 1.0)
+
+
+def odin_scores(
+    classifier: nn.Module, images: Images, setting: OdinSetting, batch_size: int = 500
+) -> NDArray[np.float64]:
+    """float64 (N,): max softmax at the temperature, of the images after the step; higher is more suspicious."""
+    logits = []
+    for batch in images.split(batch_size):
+        moved = surer(classifier, batch, setting)
+        with torch.no_grad():
+            logits.append(classifier(moved).double().cpu())
+    return max_softmax(torch.cat(logits).numpy() / setting.temperature)
+
+
+def choose_odin(
+    classifier: nn.Module,
+    validation: Images,
+    outliers: Images,
+    grid: Sequence[OdinSetting] = GRID,
+    batch_size: int = 500,
+) -> OdinSetting:
+    """The setting of the grid with the largest AUROC of made outliers against validation images; the first of equals.
+
+    Args:
+        classifier: in evaluation mode.
+        validation: images that the classifier was not trained on and is not measured on.
+        outliers: made outliers; never images of a dataset that detection is measured on.
+        grid: what to choose from.
+        batch_size: images at once.
+    """
+
+    def quality(setting: OdinSetting) -> float:
+        inside, outside = (odin_scores(classifier, images, setting, batch_size) for images in (validation, outliers))
+        return auroc(inside, outside)
+
+    return max(grid, key=quality)

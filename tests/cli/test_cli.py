@@ -1,0 +1,309 @@
+"""The command line: what each verb writes where, and that a wrong call ends with status 2 and nothing written."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from helpers.cheap import make_attacks_cheaper, make_detection_cheaper, make_shift_cheaper
+from helpers.classifiers import write_tiny_data
+
+from hardy import __version__
+from hardy.attacks import ATTACKS
+from hardy.cli.listing import KINDS
+from hardy.cli.main import main
+from hardy.data import DATASETS
+from hardy.evaluation.properties import PROPERTIES
+from hardy.evaluation.scorecard import Scorecard
+from hardy.training.recipes import RECIPES, get_recipe
+
+VERBS = ("demo", "train", "evaluate", "attack", "bundle", "predict", "report", "compare", "study", "list", "data")
+
+
+class Called(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Hardy = Callable[..., Called]
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hardy.evaluation.evaluate.RESAMPLES", 40)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("HARDY_DATA", raising=False)
+    make_attacks_cheaper(monkeypatch)
+    make_shift_cheaper(monkeypatch)
+    make_detection_cheaper(monkeypatch)
+
+
+@pytest.fixture
+def hardy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Hardy:
+    """Call the command line in this process."""
+
+    def call(*arguments: object) -> Called:
+        monkeypatch.setattr(sys, "argv", ["hardy", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        captured = capsys.readouterr()
+        return Called(status, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_data(tmp_path_factory.mktemp("cli"))
+
+
+TINY = {
+    "model_arguments": '{"width": 2, "size": 8}',
+    "augmentation": "{}",
+    "epochs": 4,
+    "batch_size": 16,
+    "learning_rate": 0.03,
+}
+
+
+def train(hardy: Hardy, data: Path, out: Path, *more: object) -> Called:
+    settings = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+    return hardy("train", "compact", "--out", out, "--data", data, "--device", "cpu", *settings, *more)
+
+
+def test_a_classifier_is_trained_measured_reported_and_compared(hardy: Hardy, data: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    trained = train(hardy, data, run)
+    assert trained.status == 0
+    assert f"next: hardy evaluate {run}" in trained.out
+    assert {"run.json", "weights.safetensors"} <= {path.name for path in run.iterdir()}
+
+    measured = hardy("evaluate", run, "--data", data, "--device", "cpu", "--limit", 15)
+    assert measured.status == 0, measured.err
+    assert "report: " in measured.out
+    assert "measuring" in measured.err
+    expected = {"scorecard.json", "report.html", "README.md", "records"}
+    assert expected <= {path.name for path in run.iterdir()}
+    assert Scorecard.read(run / "scorecard.json").properties == list(PROPERTIES)
+
+    (run / "report.html").unlink()
+    assert hardy("report", run) == (0, f"{run / 'report.html'}\n", "")
+    assert (run / "report.html").exists()
+
+    elsewhere = hardy("evaluate", run, "--data", data, "--out", other, "--property", "accuracy", "--seed", 3)
+    assert elsewhere.status == 0
+    assert Scorecard.read(other / "scorecard.json").properties == ["accuracy"]
+
+    compared = hardy("compare", run, other, "--html", tmp_path / "compare.html")
+    assert compared.status == 0
+    assert compared.out.startswith("| Property")
+    assert str(tmp_path / "compare.html") in compared.err
+    assert (tmp_path / "compare.html").exists()
+
+
+@pytest.mark.slow
+def test_the_demo_makes_two_runs_and_a_comparison_and_can_be_repeated(
+    hardy: Hardy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With smaller networks than the real one."""
+    small = replace(get_recipe("fast"), model_arguments={"width": 4}, learning_rate=0.02)
+    monkeypatch.setitem(RECIPES, "compact", replace(small, name="compact"))
+    members = tuple(replace(small, name=f"compact-{number}") for number in range(2))
+    monkeypatch.setitem(RECIPES, "compact-ensemble", replace(get_recipe("compact-ensemble"), members=members))
+    assert hardy("demo", "--out", tmp_path / "demo").status == 0
+    written = sorted(path.relative_to(tmp_path / "demo").as_posix() for path in (tmp_path / "demo").glob("**/*.html"))
+    assert written == ["compact-ensemble/report.html", "compact/report.html", "compare.html"]
+    before = (tmp_path / "demo" / "compact" / "scorecard.json").read_text()
+    assert hardy("demo", "--out", tmp_path / "demo").status == 0
+    again = json.loads((tmp_path / "demo" / "compact" / "scorecard.json").read_text())
+    assert again["metrics"] == json.loads(before)["metrics"]
+
+
+def test_json_is_all_that_is_on_standard_output(hardy: Hardy, data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained = train(hardy, data, run, "--json")
+    assert json.loads(trained.out)["status"] == "trained"
+    assert "training" in trained.err
+    measured = hardy("evaluate", run, "--data", data, "--property", "accuracy", "--json")
+    assert json.loads(measured.out) == json.loads((run / "scorecard.json").read_text())
+    assert "measuring" in measured.err
+    resumed = hardy("evaluate", run, "--data", data, "--property", "calibration", "--resume", "--json")
+    assert json.loads(resumed.out)["properties"] == ["accuracy", "calibration"]
+
+
+def test_any_importable_classifier_is_measured(hardy: Hardy, tmp_path: Path) -> None:
+    subject = ("evaluate", "classifiers:small_classifier", "--out", tmp_path / "run", "--limit", 20, "--device", "cpu")
+    assert hardy(*subject, "--property", "error-detection", "--property", "accuracy").status == 0
+    scorecard = Scorecard.read(tmp_path / "run" / "scorecard.json")
+    assert scorecard.subject.name == "classifiers:small_classifier"
+    assert scorecard.limit == 20
+    assert "hardy evaluate classifiers:small_classifier" in scorecard.environment.command
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("nonsense", "No such command 'nonsense'"),
+        ("--nonsense", "No such option"),
+        ("train", "Missing argument"),
+        ("train compact", "Missing option '--out'"),
+        ("train compakt --out OUT", "unknown recipe 'compakt'; did you mean compact"),
+        ("train compact --out OUT --set epochs", "--set epochs: a setting is key=value"),
+        ("train compact --out OUT --set epoch=3", "unknown setting 'epoch'; did you mean epochs"),
+        ("train compact --out OUT --set epochs=many", "epochs is a whole number"),
+        ("train compact --out OUT --set epochs=0", "epochs is 0"),
+        ("train compact --out OUT --set schedule=square", "unknown value of schedule 'square'"),
+        ("train compact --out OUT --set augmentation={", "augmentation is a JSON object"),
+        ("train compact --out OUT --seed x", "Invalid value for '--seed'"),
+        ("train compact --out OUT --data nowhere", "unknown dataset 'nowhere'"),
+        ("train compact --out OUT --data DATA --device abacus", "device 'abacus' cannot be used"),
+        ("train compact --out OUT --data-dir nowhere", "nowhere"),
+        ("train compact --out DATA --data DATA", "is a file; a run needs a folder"),
+        ("evaluate", "Missing argument"),
+        ("evaluate nowhere", "no subject 'nowhere'"),
+        ("evaluate classifiers:nobody --out OUT", "module 'classifiers' has no 'nobody'"),
+        ("evaluate classifiers:SmallNet", "--out is missing"),
+        ("evaluate classifiers:SmallNet --out OUT --weights nowhere", "no weights at nowhere"),
+        (
+            "evaluate classifiers:SmallNet --out OUT --property acuracy",
+            "unknown property 'acuracy'; did you mean accuracy",
+        ),
+        ("evaluate classifiers:SmallNet --out OUT --budget all", "unknown budget 'all'"),
+        ("evaluate classifiers:SmallNet --out OUT --limit 0", "limit 0"),
+        ("evaluate classifiers:SmallNet --out OUT --limit few", "Invalid value for '--limit'"),
+        ("evaluate classifiers:SmallNet --out OUT --batch-size 0", "batch size 0"),
+        ("evaluate classifiers:SmallNet --out OUT --data DATA", "fails on float32 images of shape"),
+        ("attack classifiers:SmallNet --attack pgd --eps 0.1 --out OUT", ".safetensors"),
+        ("attack classifiers:SmallNet --attack pgd --eps 8 --out OUT.safetensors", "if you mean 8/255"),
+        ("attack classifiers:SmallNet --attack pdg --eps 0.1 --out OUT.safetensors", "unknown attack 'pdg'"),
+        ("report nowhere", "nowhere is no run of hardy"),
+        ("compare nowhere", "at least two runs"),
+        ("compare nowhere elsewhere", "nowhere is no run of hardy"),
+        ("study", "Missing argument"),
+        ("study augmentatio --out OUT", "unknown study 'augmentatio'; did you mean augmentation"),
+        ("study augmentation --out OUT --model compat", "unknown recipe 'compat'; did you mean compact"),
+        ("study augmentation --out OUT --only rotat", "'rotat'; did you mean rotate"),
+        ("study augmentation --out OUT --seeds 0", "seeds 0"),
+        ("list", "Missing argument"),
+        ("list recipe", "unknown kind 'recipe'; did you mean recipes"),
+        ("data nonsense", "No such command 'nonsense'"),
+        ("data fetch", "Missing argument"),
+        ("data fetch mnits", "unknown dataset 'mnits'; did you mean mnist"),
+        ("data verify mnits", "unknown dataset 'mnits'; did you mean mnist"),
+    ],
+)
+def test_a_wrong_call_is_told_so_and_writes_nothing(
+    hardy: Hardy, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    called = hardy(*call.replace("OUT", str(tmp_path / "out")).replace("DATA", str(data)).split())
+    assert called.status == 2
+    assert called.out == ""
+    assert message in re.sub(r"\s+", " ", called.err)
+    assert "Traceback" not in called.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_neither_trained_nor_measured_twice(hardy: Hardy, data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(hardy, data, run).status == 0
+    again = train(hardy, data, run)
+    assert again.status == 2
+    assert "--resume" in again.err
+    assert train(hardy, data, run, "--resume").status == 0
+    assert hardy("evaluate", run, "--data", data, "--property", "accuracy").status == 0
+    before = (run / "scorecard.json").read_text()
+    again = hardy("evaluate", run, "--data", data, "--property", "accuracy", "--seed", 1)
+    assert again.status == 2
+    assert "--resume" in again.err
+    assert (run / "scorecard.json").read_text() == before
+    unmeasured = hardy("report", tmp_path / "other")
+    assert unmeasured.status == 2
+
+
+def test_a_bug_shows_its_trace(hardy: Hardy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> dict[str, str]:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(KINDS, "recipes", broken)
+    with pytest.raises(ZeroDivisionError):
+        hardy("list", "recipes")
+
+
+def test_what_is_stopped_from_the_keyboard_ends_with_status_1(hardy: Hardy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped() -> dict[str, str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(KINDS, "recipes", stopped)
+    called = hardy("list", "recipes")
+    assert (called.status, called.out) == (1, "")
+    assert "go on with --resume" in called.err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_can_be_listed(hardy: Hardy, kind: str) -> None:
+    shown, listed = hardy("list", kind), hardy("list", kind, "--json")
+    assert shown.status == listed.status == 0
+    assert shown.err == listed.err == ""
+    items = json.loads(listed.out)
+    assert items
+    for name, text in items.items():
+        assert name in shown.out
+        assert text.strip()
+
+
+def test_lists_are_those_of_the_registries(hardy: Hardy) -> None:
+    for kind, registry in {
+        "recipes": RECIPES,
+        "properties": PROPERTIES,
+        "attacks": ATTACKS,
+        "datasets": DATASETS,
+    }.items():
+        assert json.loads(hardy("list", kind, "--json").out).keys() >= registry.keys()
+
+
+def test_the_version_is_told(hardy: Hardy) -> None:
+    assert hardy("--version") == (0, f"hardy {__version__}\n", "")
+
+
+HELP = """
+import sys
+from hardy.cli.main import main
+for verb in sys.argv[1].split(","):
+    sys.argv = ["hardy", *verb.split(), "--help"]
+    main()
+print(*{"torch", "numpy", "polars", "matplotlib", "scipy", "sklearn"} & set(sys.modules), file=sys.stderr)
+"""
+
+
+def test_help_is_quick_because_it_loads_nothing_heavy() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    calls = ["", *VERBS, "data list", "data fetch", "data verify"]
+    done = subprocess.run([sys.executable, "-c", HELP, ",".join(calls)], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stderr.strip() == ""
+    for verb in VERBS:
+        assert f"Usage: hardy {verb}" in done.stdout
+        assert re.search(rf"\W{verb}\W", done.stdout)
+    # Of processor time, which a busy machine does not stretch; all these helps together.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+def test_the_status_reaches_the_shell() -> None:
+    script = "from hardy.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", script, "list", "recipe"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("hardy: unknown kind 'recipe'")

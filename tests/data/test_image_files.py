@@ -1,0 +1,190 @@
+"""Reading pictures: every mode and depth gives the same grey values; what is broken is named with a remedy."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hardy.data.image_files import MAX_SIDE, read_pictures, write_pictures
+from hardy.errors import DataError
+
+RAMP = np.linspace(0, 255, 40 * 30).reshape(40, 30).astype(np.uint8)
+
+
+def one(path: Path) -> np.ndarray:
+    (picture,) = read_pictures(path)
+    assert picture.name == str(path)
+    assert picture.grey.dtype == np.float32
+    return picture.grey
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+def png(path: Path, width: int, height: int, body: bytes = b"") -> Path:
+    """A grey PNG file with the header of any size, and any body."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1"])
+def test_every_mode_of_png_gives_the_grey_values(tmp_path: Path, mode: str) -> None:
+    wanted = RAMP if mode != "1" else np.where(RAMP > 127, 255, 0).astype(np.uint8)
+    image = Image.fromarray(wanted).convert(mode)
+    assert np.allclose(one(saved(tmp_path / "a.png", image)), wanted / 255, atol=1.01 / 255)
+
+
+def test_sixteen_bits_are_scaled_and_not_cut(tmp_path: Path) -> None:
+    deep = RAMP.astype(np.uint16) * 257
+    assert np.allclose(one(saved(tmp_path / "a.png", Image.fromarray(deep))), RAMP / 255, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_every_mode_of_jpeg_gives_the_grey_values(tmp_path: Path, mode: str) -> None:
+    smooth = np.tile(np.linspace(30, 220, 64).astype(np.uint8), (64, 1))
+    image = Image.fromarray(smooth).convert("RGB").convert(mode)
+    assert np.abs(one(saved(tmp_path / "a.jpg", image, quality=95)) - smooth / 255).max() < 0.03
+
+
+def test_a_photograph_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    image = Image.new("L", (40, 20))
+    image.paste(255, (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = one(saved(tmp_path / "a.jpg", image, exif=exif))
+    assert turned.shape == (40, 20)
+    assert turned[:15].mean() > 0.9
+    assert turned[25:].mean() < 0.1
+
+
+def test_what_is_transparent_lies_on_white_paper(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (5, 5, 10, 10))
+    grey = one(saved(tmp_path / "a.png", image))
+    assert grey[7, 7] == 0
+    assert grey[0, 0] == 1
+
+
+def test_white_ink_on_nothing_lies_on_black(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (20, 20), (255, 255, 255, 0))
+    image.paste((255, 255, 255, 255), (5, 5, 10, 10))
+    grey = one(saved(tmp_path / "a.png", image))
+    assert grey[7, 7] == 1
+    assert grey[0, 0] == 0
+
+
+def test_a_wholly_transparent_picture_is_even(tmp_path: Path) -> None:
+    assert np.ptp(one(saved(tmp_path / "a.png", Image.new("RGBA", (20, 20), (9, 99, 9, 0))))) == 0
+
+
+def test_a_large_picture_is_made_small(tmp_path: Path) -> None:
+    image = Image.new("L", (3000, 1500))
+    image.paste(255, (0, 0, 1500, 1500))
+    grey = one(saved(tmp_path / "a.png", image))
+    assert grey.shape == (MAX_SIDE // 2, MAX_SIDE)
+    assert grey[:, : MAX_SIDE // 2 - 1].min() == 1
+    assert grey[:, MAX_SIDE // 2 + 1 :].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("array", "count"),
+    [
+        (RAMP, 1),
+        (np.stack([RAMP, RAMP]), 2),
+        (np.stack([RAMP, RAMP])[:, None], 2),
+        (np.stack([RAMP, RAMP, RAMP], axis=-1)[None], 1),
+        (RAMP.astype(np.uint16) * 257, 1),
+        (RAMP.astype(np.float64) / 255, 1),
+        (np.asfortranarray(RAMP), 1),
+    ],
+)
+def test_arrays_of_every_kind_give_the_grey_values(tmp_path: Path, array: np.ndarray, count: int) -> None:
+    np.save(tmp_path / "a.npy", array)
+    pictures = read_pictures(tmp_path / "a.npy")
+    assert len(pictures) == count
+    for picture in pictures:
+        assert np.allclose(picture.grey, RAMP / 255, atol=1e-6)
+    if count == 2:
+        assert [picture.name for picture in pictures] == [f"{tmp_path / 'a.npy'}[{index}]" for index in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 3, 4, 5, 6), np.uint8), "has the shape"),
+        (np.zeros((2, 5, 28, 28), np.uint8), "has the shape"),
+        (np.zeros(28, np.uint8), "has the shape"),
+        (np.full((28, 28), 255.0), r"values from 255 to 255; .* lie in \[0, 1\]"),
+        (np.full((28, 28), np.nan), "values from nan"),
+        (np.zeros((28, 28), np.int64), "is of int64"),
+        (np.zeros((0, 28, 28), np.uint8), "is empty"),
+        (np.zeros((1, 5000), np.uint8), "make them smaller"),
+        (np.array([{"a": 1}], dtype=object), "runs code"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(DataError, match=message) as caught:
+        read_pictures(tmp_path / "a.npy")
+    assert "a.npy" in str(caught.value)
+
+
+def _truncated(path: Path) -> None:
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _animated(path: Path) -> None:
+    frames = [Image.new("L", (20, 20), shade) for shade in (0, 100, 200)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+BROKEN = {
+    "no file": (lambda _: None, "No such file"),
+    "empty": (lambda path: path.write_bytes(b""), "0 bytes; save the picture again"),
+    "no picture": (lambda path: path.write_bytes(b"hello" * 99), "neither PNG, JPEG nor NPY; save it as one of them"),
+    "another format": (lambda path: Image.new("L", (9, 9)).save(path, format="GIF"), "neither PNG, JPEG nor NPY"),
+    "truncated": (_truncated, "truncated or damaged .*; save it again"),
+    "damaged": (lambda path: png(path, 20, 20, b"no zlib stream"), "truncated or damaged .*; save it again"),
+    "animated": (_animated, "animated, 3 frames; save the one that is meant"),
+    "bomb": (lambda path: png(path, 30_000, 30_000), "pixels.*make it smaller"),
+    "larger than Pillow's limit": (lambda path: png(path, 10_000, 9_000), "10000x9000; at most .* make it smaller"),
+    "strip": (lambda path: png(path, 60_000, 1), "strip of 60000x1; cut the digit out"),
+    "folder": (lambda path: path.mkdir(), "is no file"),
+    "pipe": (os.mkfifo, "is no file"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, kind: str) -> None:
+    make, message = BROKEN[kind]
+    make(tmp_path / "a.png")
+    with pytest.raises(DataError, match=message) as caught:
+        read_pictures(tmp_path / "a.png")
+    assert "a.png" in str(caught.value)
+
+
+def test_saved_inputs_are_read_again_as_they_were(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28)).astype(np.float32) / np.float32(255)
+    written = write_pictures(tmp_path / "in", ["a.png", "../b.png", "c.npy[3]"], images)
+    assert [path.parent for path in written] == [tmp_path / "in"] * 3
+    assert np.allclose(np.stack([one(path) for path in written]), images, atol=1e-6)
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/in.*choose another"):
+        write_pictures(tmp_path / "file" / "in", ["a"], np.zeros((1, 28, 28), np.float32))

@@ -1,0 +1,271 @@
+"""Distribution shift: what is planned, the measures, and the figures against direct computation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.classifiers import Linear, small_classifier, some_digits
+from helpers.results import chart
+from torch import Tensor, nn
+
+from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt
+from hardy.data import load_dataset
+from hardy.errors import DataError
+from hardy.evaluation.charts import Gallery, LineChart, Table
+from hardy.evaluation.context import context_from_json, context_to_json, make_context
+from hardy.evaluation.framework import Budget
+from hardy.evaluation.properties import EvaluationContext, Measurement, Metric, Results, Shard
+from hardy.evaluation.properties.shift.measure import (
+    FRAMES,
+    MOVES,
+    conditions,
+    measure_consistency,
+    measure_corrupted,
+    moved,
+)
+from hardy.evaluation.properties.shift.metrics import DISTRIBUTION_SHIFT, refusal_threshold
+from hardy.evaluation.properties.shift.reference import CLEAN, ERRORS
+from hardy.evaluation.records import frame
+from hardy.ood import SCORES
+from hardy.rng import Randomness
+
+SIZES = {"mnist/test": 10_000, "mnist/validation": 5_000, "digits/test": 1_797, "mnist-c/fog": 10_000}
+
+
+def plan_of(budget: Budget = "quick", *, published: bool = False, limit: int | None = None) -> EvaluationContext:
+    shift = ("digits/test", *(("mnist-c/fog",) if published else ()))
+    return EvaluationContext("mnist/test", "mnist/validation", (), {}, SIZES, 10, budget, limit, shift=shift)
+
+
+def evidence_of(context: EvaluationContext) -> Results:
+    """Random logits that are right on some two thirds, in every cell."""
+    rng = np.random.default_rng(0)
+    records = {}
+    for measurement in DISTRIBUTION_SHIFT.plan(context).measurements:
+        labels = rng.integers(0, 10, measurement.examples)
+        columns = {"flips": rng.integers(0, FRAMES, measurement.examples)}
+        if measurement.function != "consistency":
+            noise = rng.normal(size=(measurement.examples, 10))
+            columns = {"logits": (2 * noise + 5 * np.eye(10)[labels]).astype(np.float32)}
+        indices = np.sort(load_order(measurement)[: measurement.examples])
+        records[measurement] = frame(indices, labels, columns)
+    return Results(context, records, load_dataset, 0)
+
+
+def load_order(measurement: Measurement) -> np.ndarray:
+    return np.random.default_rng(len(measurement.dataset)).permutation(SIZES[measurement.dataset])
+
+
+def found(results: Results, metric: str, **setting: object) -> Metric:
+    (statistic,) = [
+        it
+        for it in DISTRIBUTION_SHIFT.metrics(results)
+        if it.metric == metric and setting.items() <= {**it.setting, "dataset": it.dataset}.items()
+    ]
+    return statistic
+
+
+def value(statistic: Metric) -> float:
+    return statistic.compute(np.ones(statistic.n))
+
+
+def accuracy(results: Results, measurement: Measurement) -> float:
+    records = results.records[measurement]
+    return float((records["logits"].to_numpy().argmax(1) == records["label"].to_numpy()).mean())
+
+
+def test_each_budget_measures_more() -> None:
+    assert [it.corruption for it in conditions(plan_of("quick"))] == list(PUBLISHED)
+    standard = conditions(plan_of("standard"))
+    assert [it.corruption for it in standard] == list(CORRUPTIONS)
+    assert all(it.severity == CORRUPTIONS[it.corruption].default for it in standard)
+    full = conditions(plan_of("full"))
+    assert len(full) == sum(len(it.severities) for it in CORRUPTIONS.values()) == 116
+    assert {it.measurement.examples for it in conditions(plan_of("quick"))} == {500}
+    assert {it.measurement.examples for it in full} == {10_000}
+
+
+def test_published_images_are_measured_where_they_are_at_hand() -> None:
+    planned = DISTRIBUTION_SHIFT.plan(plan_of(published=True))
+    measurements = {it.corruption: it.measurement for it in conditions(plan_of(published=True))}
+    assert (measurements["fog"].function, measurements["fog"].dataset, measurements["fog"].examples) == (
+        "predict",
+        "mnist-c/fog",
+        500,
+    )
+    assert measurements["stripe"].function == "corrupted"
+    reasons = [skip.reason for skip in planned.skipped]
+    assert any(reason.startswith("mnist-c/stripe: not at hand, though others") for reason in reasons)
+    assert not any("mnist-c" in skip.reason for skip in DISTRIBUTION_SHIFT.plan(plan_of()).skipped)
+    statistic = found(evidence_of(plan_of(published=True)), "accuracy", corruption="fog")
+    assert statistic.dataset == "mnist-c/fog"
+
+
+def test_corruptions_that_are_not_defined_are_left_out_and_named() -> None:
+    context = replace(plan_of("standard"), shape=(3, 32, 32))
+    assert not {"canny_edges", "saturate"} & {it.corruption for it in conditions(context)}
+    reasons = [skip.reason for skip in DISTRIBUTION_SHIFT.plan(context).skipped]
+    assert "canny_edges: it is defined for images of one channel, not of 3" in reasons
+    tiny = replace(plan_of("standard"), shape=(1, 1, 1))
+    assert DISTRIBUTION_SHIFT.metrics(evidence_of(replace(tiny, shift=())))
+
+
+def test_the_plan_knows_what_is_at_hand() -> None:
+    test = load_dataset("mnist/test")
+    context = make_context(test, load_dataset, None, 10, "quick", None, ())
+    assert "digits/test" in context.shift
+    assert context.sizes["digits/test"] == 1_797
+    assert context.shape == (1, 28, 28)
+    assert context_from_json(context_to_json(context)) == context
+    # They are a shift of MNIST, not of anything else.
+    digits = load_dataset("digits/test")
+    assert make_context(digits, load_dataset, None, 10, "quick", None, ()).shift == ()
+
+
+def test_a_published_file_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "mnist-c" / "mnist_c" / "fog"
+    folder.mkdir(parents=True)
+    np.save(folder / "test_images.npy", np.zeros((10_000, 28), np.uint8))
+    np.save(folder / "test_labels.npy", np.zeros(10_000, np.int64))
+    test = load_dataset("mnist/test")
+    with pytest.raises(DataError, match=r"test_images.npy holds uint8 \(10000, 28\); mnist-c/fog has 10,000 images"):
+        make_context(test, lambda name: load_dataset(name, tmp_path), tmp_path, 10, "quick", None, ())
+
+
+def shard_of(count: int = 20) -> Shard:
+    images, labels, indices = some_digits(24)
+    return Shard(images[:count], labels[:count], indices[:count])
+
+
+def test_what_is_measured_is_the_answer_to_the_corrupted_image() -> None:
+    classifier, shard = small_classifier().eval(), shard_of()
+    measurement = Measurement.of("corrupted", "mnist/test", 20, corruption="fog", severity=2)
+    logits = measure_corrupted(classifier, shard, measurement, seed=3, batch_size=7)["logits"]
+    with torch.no_grad():
+        wanted = classifier(corrupt(shard.images, "fog", 2, Randomness(3, shard.indices)))
+    assert np.allclose(logits, wanted.numpy(), atol=1e-4)
+    part = Shard(shard.images[5:9], shard.labels[5:9], shard.indices[5:9])
+    again = measure_corrupted(classifier, part, measurement, seed=3, batch_size=100)["logits"]
+    assert np.allclose(again, logits[5:9], atol=1e-4)
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_a_sequence_goes_through_the_image(move: str) -> None:
+    shard = shard_of()
+    rng = shard.rng(0)
+    assert torch.allclose(moved(shard.images, rng, move, 0.0), shard.images, atol=1e-4)
+    steps = [float((moved(shard.images, rng, move, place) - shard.images).abs().mean()) for place in (0.3, 0.6, 1.0)]
+    assert 0 < steps[0] < steps[1] < steps[2]
+    never = Linear(torch.zeros(3, 784), torch.tensor([0.0, 1.0, 0.0]))
+    measurement = Measurement.of("consistency", "mnist/test", 20, move=move)
+    assert (measure_consistency(never, shard, measurement, seed=0, batch_size=8)["flips"] == 0).all()
+
+
+class Halves(nn.Module):
+    """Class 1 where more light falls on the right half than on the left."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        columns = images.sum((1, 2))
+        return torch.stack([columns[:, :14].sum(1), columns[:, 14:].sum(1)], dim=1)
+
+
+def test_a_point_that_crosses_a_border_flips_once() -> None:
+    images = torch.zeros(50, 1, 28, 28)
+    images[:, :, 14, 13:15] = 0.5
+    images[:, :, 14, 14] = 0.501
+    shard = Shard(images, torch.zeros(50, dtype=torch.int64), torch.arange(50))
+    measurement = Measurement.of("consistency", "mnist/test", 50, move="translation")
+    flips = measure_consistency(Halves(), shard, measurement, seed=0, batch_size=50)["flips"]
+    assert set(flips.tolist()) <= {0, 1}
+    assert flips.mean() > 0.9
+
+
+def test_the_means_are_those_of_the_families() -> None:
+    for published in (False, True):
+        results = evidence_of(plan_of("standard", published=published, limit=60))
+        measured = [it for it in conditions(results.context) if CORRUPTIONS[it.corruption].published]
+        errors = np.array([1 - accuracy(results, it.measurement) for it in measured])
+        mean = found(results, "mean_accuracy", families="MNIST-C")
+        assert value(mean) == pytest.approx(1 - errors.mean())
+        assert mean.dataset == ("mnist-c, mnist/test" if published else "mnist/test")
+        assert mean.n == (120 if published else 60)
+        reference = np.array([ERRORS[it.corruption] for it in measured])
+        assert value(found(results, "mean_corruption_error")) == pytest.approx((errors / reference).mean())
+        (clean_measurement,) = [it for it in results.records if it.function == "predict" and it.dataset == "mnist/test"]
+        rise = (errors - (1 - accuracy(results, clean_measurement))) / (reference - CLEAN)
+        assert value(found(results, "relative_mean_corruption_error")) == pytest.approx(rise.mean())
+        validation = [it.measurement for it in conditions(results.context) if not CORRUPTIONS[it.corruption].published]
+        wanted = np.mean([accuracy(results, measurement) for measurement in validation])
+        assert value(found(results, "mean_accuracy", families="held out")) == pytest.approx(wanted)
+
+
+def test_a_mean_counts_an_example_as_often_as_its_weight_says() -> None:
+    results = evidence_of(plan_of("quick", published=True, limit=40))
+    mean = found(results, "mean_accuracy", families="MNIST-C")
+    weights = np.random.default_rng(0).integers(1, 4, mean.n).astype(float)
+    start, by_dataset = 0, {}
+    for dataset, indices in mean.examples:
+        by_dataset[dataset] = weights[start : start + len(indices)]
+        start += len(indices)
+    shares = []
+    for it in conditions(results.context):
+        records = results.records[it.measurement]
+        right = records["logits"].to_numpy().argmax(1) == records["label"].to_numpy()
+        shares.append(np.average(right, weights=by_dataset[it.measurement.dataset]))
+    assert mean.compute(weights) == pytest.approx(np.mean(shares))
+
+
+def test_the_threshold_refuses_one_validation_image_in_a_hundred() -> None:
+    results = evidence_of(plan_of("quick"))
+    threshold = refusal_threshold(results)
+    assert threshold is not None
+    (validation,) = [it for it in results.records if it.dataset == "mnist/validation"]
+    scores = SCORES["max_softmax"](results.records[validation]["logits"].to_numpy())
+    assert 0.005 < (scores > threshold).mean() <= 0.01
+    for name, setting in (("stripe", {"corruption": "stripe"}), ("digits", {"dataset": "digits/test"})):
+        statistic = found(results, "refusal_rate", **setting)
+        (measurement,) = [it for it in results.records if name in it.key]
+        refused = SCORES["max_softmax"](results.records[measurement]["logits"].to_numpy()) > threshold
+        assert value(statistic) == pytest.approx(refused.mean())
+    bare = plan_of("quick")
+    bare = replace(bare, validation=None)
+    metrics = {it.metric for it in DISTRIBUTION_SHIFT.metrics(evidence_of(bare))}
+    assert "refusal_rate" not in metrics
+    assert any("no validation images" in skip.reason for skip in DISTRIBUTION_SHIFT.plan(bare).skipped)
+
+
+def test_a_flip_rate_is_flips_per_step() -> None:
+    results = evidence_of(plan_of("quick"))
+    for move in MOVES:
+        (measurement,) = [it for it in results.records if it.settings.get("move") == move]
+        flips = results.records[measurement]["flips"].to_numpy()
+        assert value(found(results, "flip_rate", move=move)) == pytest.approx(flips.mean() / 14)
+
+
+def test_the_reference_has_an_error_for_each_published_family() -> None:
+    assert tuple(ERRORS) == PUBLISHED
+    assert 0 < CLEAN < min(ERRORS.values())
+    assert max(ERRORS.values()) < 0.95
+
+
+def test_pictures_show_every_corruption_at_every_severity() -> None:
+    charts = DISTRIBUTION_SHIFT.draw(evidence_of(plan_of("full", limit=30)))
+    bars = chart(charts, "Accuracy under each")
+    assert isinstance(bars, LineChart)
+    assert len(bars.x_names) == len(CORRUPTIONS)
+    table = chart(charts, "Under each corruption")
+    assert isinstance(table, Table)
+    assert len(table.rows) == 1 + len(CORRUPTIONS)
+    curves = chart(charts, "Accuracy over the severity, MNIST-C")
+    assert isinstance(curves, LineChart)
+    assert {len(series.x) for series in curves.series} == {6}
+    several, single = chart(charts, "Corruptions at every"), chart(charts, "Corruptions without")
+    assert isinstance(several, Gallery)
+    assert isinstance(single, Gallery)
+    assert sum(map(len, several.rows)) + sum(map(len, single.rows)) - 1 == 116
+    assert math.isclose(sum("*" in picture.caption for row in several.rows for picture in row), len(several.rows))

@@ -1,0 +1,48 @@
+"""A small run of MNIST's digits, and a bundle of it, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hardy.data import load_dataset
+from hardy.deployment import Bundle, write_bundle
+from hardy.deployment.fit import fit_bundle
+from hardy.report.bundle_card import bundle_card
+from hardy.training import Recipe, train
+
+
+def write_small_run(folder: Path, recipe: Recipe) -> Path:
+    """A run trained on 1,800 digits in a second or two; 200 others are held out."""
+    training, test = (load_dataset(f"mnist/{split}") for split in ("train", "test"))
+    np.savez(
+        folder / "digits.npz",
+        train_images=training.images[:2000, 0].numpy(),
+        train_labels=training.labels[:2000].numpy(),
+        test_images=test.images[:50, 0].numpy(),
+        test_labels=test.labels[:50].numpy(),
+    )
+    train(recipe, folder / "run", data=str(folder / "digits.npz"), device="cpu")
+    return folder / "run"
+
+
+def small_bundle(run: Path, **settings: object) -> Bundle:
+    """Its promises are measured on few pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        measure_little(patch)
+        return fit_bundle(run, **settings)  # type: ignore[arg-type]
+
+
+def measure_little(patch: pytest.MonkeyPatch) -> None:
+    """Let bundles measure their promises on few pictures."""
+    patch.setattr("hardy.deployment.fit.MADE", 10)
+    patch.setattr("hardy.deployment.fit.VARIANTS", 1)
+    patch.setattr("hardy.deployment.fit.EXPOSURE_FONTS", ("DejaVuSansMono", "cmr10"))
+
+
+def write_small_bundle(folder: Path, run: Path) -> Path:
+    bundle = small_bundle(run, detector="nearest_neighbours", alpha=0.1)
+    write_bundle(folder / "bundle", bundle, bundle_card(bundle.facts))
+    return folder / "bundle"

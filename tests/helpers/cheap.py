@@ -1,0 +1,65 @@
+"""Attacks that search for a moment only, few corruptions and quickly fitted detectors, for tests of what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hardy.attacks import ATTACKS, SUITES, Attack
+from hardy.evaluation.properties.adversarial import metrics as adversarial
+from hardy.evaluation.properties.ood import measure as detecting
+from hardy.evaluation.properties.shift import measure as corrupting
+
+_AT_MOST = {
+    "steps": 3,
+    "restarts": 1,
+    "targets": 2,
+    "repeats": 5,
+    "searches": 2,
+    "samples": 2,
+    "candidates": 3,
+    "queries": 40,
+}
+
+
+def cheaper(attack: Attack) -> Attack:
+    """The attack with fewer steps, restarts, targets, …"""
+    settings, refining = (
+        None if given is None else {name: _cut(name, value) for name, value in given.items()}
+        for given in (attack.settings, attack.refining)
+    )
+    return replace(attack, settings=settings, refining=refining)
+
+
+def make_attacks_cheaper(patch: pytest.MonkeyPatch) -> None:
+    """Whatever looks an attack up by its name gets a cheap one; fewer radii; and no surrogate is trained."""
+    for name, attack in ATTACKS.items():
+        patch.setitem(ATTACKS, name, cheaper(attack))
+    for name, suite in SUITES.items():
+        patch.setitem(SUITES, name, tuple(map(cheaper, suite)))
+    patch.setattr(adversarial, "STUDY", tuple(sweep._replace(eps=sweep.eps[:3]) for sweep in adversarial.STUDY))
+    patch.setattr("hardy.evaluation.properties.adversarial.masking.BLACK_BOX", ATTACKS["repeated-noise"])
+    patch.setattr("hardy.evaluation.properties.adversarial.masking._surrogate", lambda _data, _dataset, _device: None)
+
+
+def make_shift_cheaper(patch: pytest.MonkeyPatch) -> None:
+    """Three corruptions of MNIST-C, two validation ones on the larger budgets."""
+    few = ("shot_noise", "translate", "stripe")
+    more = (*few, "gaussian_noise", "inverse")
+    patch.setattr(corrupting, "FAMILIES", {"quick": few, "standard": more, "full": more})
+
+
+def make_detection_cheaper(patch: pytest.MonkeyPatch) -> None:
+    """Detectors fitted on few images, as many made and moved outliers as tests take of other cells."""
+    small = {"training": 150, "fitting": 40, "made": 25}
+    for budget, size in list(detecting.SIZES.items()):
+        patch.setitem(detecting.SIZES, budget, size._replace(**small, moved=min(size.moved, 25)))
+
+
+def _cut(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _cut(name, inner) for key, inner in value.items()}
+    return min(value, _AT_MOST[name]) if name in _AT_MOST else value

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from helpers.reports import NASTY, Page, estimate, scorecard
+from markdown_it import MarkdownIt
+
+from hardy.evaluation.compare import Comparison, Difference, identity
+from hardy.evaluation.scorecard import Estimate
+from hardy.report import comparison_markdown, comparison_rows, write_comparison_html
+
+ACCURACY = estimate("accuracy")
+ECE = estimate("ece", 0.02).model_copy(update={"higher_is_better": False})
+FLOOR = estimate("ece_noise_floor", 0.02).model_copy(update={"higher_is_better": None})
+ROBUST = estimate("robust_accuracy", 0.9, prop="adversarial", setting={"attack": "pgd", "eps": 0.3})
+OTHER_RADIUS = estimate("robust_accuracy", 0.8, prop="adversarial", setting={"attack": "pgd", "eps": 0.2})
+
+
+def two(metrics: list[Estimate], others: list[Estimate], differences: list[Difference]):
+    cards = (scorecard(estimates=metrics), scorecard(estimates=others, warnings=[]))
+    return Comparison(("runs/a", "runs/b"), cards, tuple(differences))
+
+
+def difference(of: Estimate, low: float, high: float, *, paired: bool = True) -> Difference:
+    return Difference(identity(of), 1, (low + high) / 2, low, high, paired)
+
+
+@pytest.mark.parametrize(
+    ("of", "low", "high", "verdict"),
+    [
+        (ACCURACY, 0.01, 0.03, "better"),
+        (ACCURACY, -0.03, -0.01, "worse"),
+        (ACCURACY, -0.01, 0.03, ""),
+        (ACCURACY, 0.0, 0.03, ""),
+        (ECE, 0.01, 0.03, "worse"),
+        (ECE, -0.03, -0.01, "better"),
+        (FLOOR, 0.01, 0.03, "differs"),
+        (FLOOR, -0.03, 0.01, ""),
+        (ACCURACY, float("nan"), float("nan"), ""),
+    ],
+)
+def test_an_interval_without_zero_is_marked_in_the_direction_of_the_figure(of, low, high, verdict):
+    (row,) = comparison_rows(two([of], [of], [difference(of, low, high)]))
+    assert row.entries[0] is not None
+    assert row.entries[0].difference == ""
+    assert row.entries[1] is not None
+    assert row.entries[1].verdict == verdict
+
+
+def test_a_difference_of_shares_is_in_points_and_has_its_sign():
+    (row,) = comparison_rows(two([ACCURACY], [ACCURACY], [difference(ACCURACY, -0.004, 0.012)]))
+    assert row.entries[1] is not None
+    assert row.entries[1].difference == "+0.4 points"
+    assert row.entries[1].difference_interval == "−0.4 to +1.2"
+
+
+def test_figures_of_one_name_and_another_setting_are_other_figures():
+    compared = two([ROBUST, OTHER_RADIUS], [ROBUST], [])
+    assert [row.entries[1] is None for row in comparison_rows(compared)] == [False, True]
+
+
+def test_a_figure_of_a_later_run_alone_has_a_row_after_the_others():
+    compared = two([ACCURACY], [ROBUST, ACCURACY], [])
+    assert [row.figure.name for row in comparison_rows(compared)] == ["Accuracy", "Robust accuracy"]
+    assert comparison_rows(compared)[1].entries[0] is None
+
+
+def test_the_order_of_a_setting_does_not_matter():
+    turned = ROBUST.model_copy(update={"setting": dict(reversed(ROBUST.setting.items()))})
+    assert identity(turned) == identity(ROBUST)
+
+
+def test_markdown_has_a_row_a_figure_and_a_column_a_run():
+    compared = two(
+        [ACCURACY, ROBUST],
+        [ACCURACY],
+        [difference(ACCURACY, 0.004, 0.012, paired=False)],
+    )
+    html = MarkdownIt("commonmark").enable("table").render(comparison_markdown(compared))
+    assert re.findall(r"<th[^>]*>(.*?)</th>", html) == [
+        "Property",
+        "Figure",
+        "Setting",
+        "Measured on",
+        "runs/a",
+        "runs/b",
+    ]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", html)
+    assert cells[4:6] == ["98.0 % (96.9 to 98.9 %)", "98.0 %; +0.80 points (+0.40 to +1.20)† ▲ better"]
+    assert cells[10:] == ["90.0 % (88.9 to 90.9 %)", "–"]
+
+
+def test_the_page_is_well_formed_and_says_the_same(tmp_path):
+    compared = two([ACCURACY, ROBUST], [ACCURACY], [difference(ACCURACY, 0.004, 0.012, paired=False)])
+    write_comparison_html(tmp_path / "comparison.html", compared)
+    page = Page((tmp_path / "comparison.html").read_text(encoding="utf-8"))
+    for said in ("2 runs side by side", "+0.80 points ▲ better", "+0.40 to +1.20 †", "not measured", "9fceb02+"):
+        assert said in page.words, said
+    assert all(header.get("scope") in ("row", "col") for header in page.all("th"))
+    labels = [attributes["aria-labelledby"] for _, attributes in page.elements if "aria-labelledby" in attributes]
+    assert set(labels) <= {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+
+
+def test_names_from_outside_are_inert(tmp_path):
+    compared = Comparison((NASTY, NASTY), (scorecard(), scorecard()), ())
+    write_comparison_html(tmp_path / "comparison.html", compared)
+    assert "<script" not in (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    assert "<script" not in MarkdownIt("commonmark").enable("table").render(comparison_markdown(compared))
