@@ -30,6 +30,7 @@ class Estimate(_Strict):
     property: str
     metric: str
     title: str = Field(description="the metric in words")
+    question: str = Field(default="", description="what a headline figure answers, as 'Spots its own mistakes'")
     unit: Literal["share", "number"] = Field(description="a share of something, from 0 to 1, reads as a percentage")
     bounds: tuple[float, float] | None = Field(default=None, description="the ends of the metric's scale")
     chance: float | None = Field(default=None, description="what guessing reaches, where that is known")

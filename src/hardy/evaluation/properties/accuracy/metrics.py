@@ -75,6 +75,7 @@ def draw(results: Results) -> list[Chart]:
                     dataset.floats(slice(int(answers.indices[i]), int(answers.indices[i]) + 1))[0].numpy()
                 ),
                 caption=f"{names[answers.labels[i]]} taken for {names[answers.predicted[i]]}, {confidence[i]:.1%} sure",
+                classes=(names[answers.labels[i]], names[answers.predicted[i]]),
             )
             for i in worst
         ]
