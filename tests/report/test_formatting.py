@@ -3,11 +3,10 @@ from __future__ import annotations
 from typing import Literal
 
 import pytest
-from helpers.reports import scorecard
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hardy.evaluation.scorecard import Estimate, Skip
+from hardy.evaluation.scorecard import Estimate
 from hardy.report import formatting
 
 
@@ -85,19 +84,6 @@ def test_the_unit_alone_decides_on_percent():
     assert formatting.figure(metric("share", 0.5, 0.4, 0.6)).value == "50 %"
     assert formatting.figure(metric("number", 0.5, 0.4, 0.6)).value == "0.50"
     assert formatting.percent(metric("number", 0.5, 0.4, 0.6)) == "50 %"
-
-
-@pytest.mark.parametrize(
-    ("reasons", "said"),
-    [
-        (["no data"], "One part was not measured"),
-        (["the quick budget", "no data"], "Two parts were not measured, one because of the budget"),
-        (["the budget"] * 13, "13 parts were not measured, 13 because of the budget"),
-    ],
-)
-def test_what_was_not_measured_in_one_line(reasons, said):
-    skipped = [Skip(property="accuracy", reason=reason) for reason in reasons]
-    assert formatting.skipped_line(scorecard(skipped=skipped)) == said
 
 
 def test_nested_settings_become_dotted_names():

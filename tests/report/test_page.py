@@ -242,6 +242,21 @@ def card_text(tmp_path: Path, card: Scorecard) -> str:
     return (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [
+        (["no data"], "One part was not measured"),
+        (["the quick budget", "no data"], "Two parts were not measured, one because of the budget"),
+        (["the budget"] * 13, "13 parts were not measured, 13 because of the budget"),
+    ],
+)
+def test_what_was_not_measured_in_one_line(tmp_path, reasons, said):
+    skipped = [Skip(property="accuracy", reason=reason) for reason in reasons]
+    card = scorecard(skipped=skipped)
+    assert f"{said}.\n" in card_text(tmp_path, card)
+    assert f"{said} " in Page(written(tmp_path, card, [])).words
+
+
 def test_the_model_card_says_what_it_is_how_trained_how_good_and_its_limits(tmp_path):
     text = card_text(tmp_path, scorecard())
     html = MarkdownIt("commonmark").enable("table").render(text)
@@ -301,5 +316,4 @@ def test_the_terminal_shows_the_headline_and_counts(tmp_path):
     assert "Adversarial, PGD, ℓ∞, ε = 0.3, mnist/test" in said
     assert "accuracy on one class" not in said.lower()
     assert re.search(r"✓ good +Clean images: right 98\.0 %", said)
-    assert "14 figures, 1 warning" in said
-    assert "One part was not measured" in said
+    assert "14 figures, 1 warning, 1 skipped" in said

@@ -8,7 +8,7 @@ from hardy.evaluation.scorecard import Scorecard
 from hardy.files import write_text
 from hardy.report import formatting
 from hardy.report.page import render
-from hardy.report.verdicts import LEVELS, verdicts
+from hardy.report.verdicts import verdicts
 
 
 def write_model_card(out: Path, scorecard: Scorecard) -> None:
@@ -18,5 +18,4 @@ def write_model_card(out: Path, scorecard: Scorecard) -> None:
         HardyError: the file cannot be written.
     """
     headline = [formatting.figure(estimate) for estimate in scorecard.estimates if estimate.headline]
-    said = verdicts(scorecard)
-    write_text(out, render("card.md.j2", card=scorecard, headline=headline, verdicts=said, levels=LEVELS))
+    write_text(out, render("card.md.j2", card=scorecard, headline=headline, verdicts=verdicts(scorecard)))

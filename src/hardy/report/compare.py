@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,7 +10,6 @@ from hardy.evaluation.compare import Comparison, Difference, identity
 from hardy.evaluation.scorecard import Estimate
 from hardy.files import write_text
 from hardy.report import formatting
-from hardy.report.markdown import bullets, inline, table
 from hardy.report.page import render
 
 Verdict = Literal["better", "worse", "differs", ""]
@@ -70,88 +68,13 @@ def write_comparison_html(path: Path, comparison: Comparison) -> None:
     Raises:
         HardyError: the file cannot be written.
     """
-    rows = comparison_rows(comparison)
-    by_property: dict[str, list[Row]] = {}
-    for row in rows:
-        by_property.setdefault(row.figure.property, []).append(row)
-    page = render(
-        "compare.html.j2",
-        comparison=comparison,
-        by_property=by_property,
-        headline=_headline(rows),
-        summary=comparison_summary(comparison),
-        ticks=[
-            (_forest_place(points / 100), f"{points:+g}".replace("-", "−")) for points in (-100, -10, -1, 1, 10, 100)
-        ],
-        legend=LEGEND,
-    )
-    write_text(path, page)
-
-
-def comparison_summary(comparison: Comparison) -> list[str]:
-    """What differs from the first run in words: the headline figures first, then how many others do."""
-    rows = comparison_rows(comparison)
-    headline, lines = _headline(rows), []
-    for place, name in enumerate(comparison.names[1:], 1):
-        differing = [(row, entry) for row, entry in _entries(headline, place) if entry.verdict]
-        lines += [_difference_line(name, row, entry) for row, entry in differing]
-        if not differing:
-            lines.append(f"{name} differs from {comparison.names[0]} in no main figure by more than chance")
-        others = [entry.verdict for row, entry in _entries(rows, place) if not row.figure.estimate.headline]
-        better, worse = others.count("better"), others.count("worse")
-        lines.append(f"Of the {len(others):,} other figures of {name}: {better} better, {worse} worse")
-    return lines
+    ticks = [(_forest_place(points / 100), f"{points:+g}".replace("-", "−")) for points in (-100, -10, -1, 1, 10, 100)]
+    write_text(path, render("compare.html.j2", comparison=comparison, rows=comparison_rows(comparison), ticks=ticks))
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """The comparison as Markdown: what differs, then a row per figure and a column per run, the main figures first."""
-    rows = comparison_rows(comparison)
-    headline = _headline(rows)
-    others = [row for row in rows if not row.figure.estimate.headline]
-    parts = ["## What differs", bullets(comparison_summary(comparison))]
-    for title, shown in (("Main figures", headline), ("Other figures", others)):
-        parts += [f"## {title}", _table(comparison, shown)] if shown else []
-    return "\n\n".join([*parts, inline(LEGEND)]) + "\n"
-
-
-LEGEND = (
-    "Differences are to the first run, with their 95 % intervals. "
-    "▲ better and ▼ worse mark an interval that excludes zero; ◆ differs, where neither direction is better. "
-    "† marks runs that did not measure the same examples, so that their interval is wider."
-)
-
-
-def _headline(rows: Iterable[Row]) -> list[Row]:
-    return [row for row in rows if row.figure.estimate.headline]
-
-
-def _entries(rows: Iterable[Row], place: int) -> list[tuple[Row, Entry]]:
-    """The rows that have a difference of this run to the first, with its entry."""
-    return [(row, entry) for row in rows if (entry := row.entries[place]) is not None and entry.difference]
-
-
-def _difference_line(name: str, row: Row, entry: Entry) -> str:
-    figure, verb = row.figure, "differs" if entry.verdict == "differs" else f"is {entry.verdict}"
-    first = f"from {row.entries[0].value} " if row.entries[0] else ""
-    where = ", ".join(filter(None, (figure.property, figure.setting, figure.dataset)))
-    return f"{name} {verb} by {entry.difference.lstrip('+−')}: {figure.name}, {first}to {entry.value} ({where})"
-
-
-def _table(comparison: Comparison, rows: Iterable[Row]) -> str:
-    header = ("Property", "Figure", "Setting", "Measured on", *comparison.names)
-    cells = [
-        (it.property, it.question, it.setting, it.dataset, *(_cell(entry) for entry in entries)) for it, entries in rows
-    ]
-    return table(header, cells, numeric=range(4, len(header)))
-
-
-def _cell(entry: Entry | None) -> str:
-    if entry is None:
-        return "–"
-    if not entry.difference:
-        return f"{entry.value} ({entry.interval})"
-    dagger = "" if entry.paired else "†"
-    return f"{entry.value}; {entry.difference} ({entry.difference_interval}){dagger} {entry.mark}".rstrip()
+    return render("compare.md.j2", comparison=comparison, rows=comparison_rows(comparison))
 
 
 def _entry(estimate: Estimate, difference: Difference | None) -> Entry:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from hardy.evaluation.scorecard import Estimate, Scorecard
+from hardy.evaluation.scorecard import Estimate
 
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 _ACRONYMS = {"apgd", "ce", "cw", "dlr", "fgsm", "odin", "pgd"}
@@ -110,18 +110,6 @@ def _pair_words(key: str, value: object) -> str:
         return "-".join(parts).upper() if parts[0] in _ACRONYMS else str(value).replace("_", " ")
     counts = isinstance(value, int) and name.endswith("s") and not name.endswith("ss")
     return f"{value} {name}" if counts else f"{name} {value}"
-
-
-def skipped_line(scorecard: Scorecard) -> str:
-    """How much was not measured, in one line: "Nine parts were not measured, five because of the budget"."""
-    skipped, budget = len(scorecard.skipped), sum("budget" in skip.reason for skip in scorecard.skipped)
-    because = f", {_number_words(budget)} because of the budget" if budget else ""
-    return f"{sentence(_number_words(skipped))} part{'s were' if skipped != 1 else ' was'} not measured{because}"
-
-
-def _number_words(number: int) -> str:
-    words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-    return words[number] if number < len(words) else f"{number:,}"
 
 
 def flat(content: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:

@@ -13,17 +13,14 @@ from typing import Any, NamedTuple
 from hardy.evaluation.charts import Chart, Gallery, Histogram, LineChart, Matrix, Picture, Table
 from hardy.evaluation.scorecard import Estimate, Scorecard
 from hardy.files import write_text
-from hardy.report import formatting
+from hardy.report import formatting, pictures
 from hardy.report.markdown import inline
-from hardy.report.pictures import BRIGHTER, DARKER, data_uri, full_scale
 from hardy.report.scale import references, scale
 from hardy.report.svg import Drawing, draw
 from hardy.report.verdicts import LEVELS, verdicts
 
 _LONG_TABLE = 8
 _NUMBER = re.compile(r"[\d.,%±+−–\s-]*|[\d.,]+ (%|to) .*")
-# What marks the default among the pictures of a row.
-_STAR = " *"
 
 
 class Section(NamedTuple):
@@ -35,35 +32,21 @@ class Section(NamedTuple):
     charts: Sequence[Chart]
 
 
-class _Tile(NamedTuple):
-    source: str
-    column: str
-    caption: str
-    alternative: str
-    tag: str
-    starred: bool
-
-
 class _Panel(NamedTuple):
     """A chart with all that the template needs, by its kind.
 
-    ``sheet`` says that each strip of a gallery is named by its ``tag`` and its pictures by their columns; ``mistakes``
-    is the id of the gallery that the cells of a matrix lead to.
+    ``tags`` are those of a gallery's pictures, ``sheet`` says that one tag names each row, ``numeric`` which columns of
+    a table are numbers, and ``mistakes`` is the id of the gallery that the cells of a matrix lead to.
     """
 
     chart: Chart
     kind: str
     id: str
     drawing: Drawing | None = None
-    strips: tuple[tuple[_Tile, ...], ...] = ()
+    tags: tuple[str, ...] = ()
     sheet: bool = False
-    full_scale: float | None = None
     numeric: tuple[bool, ...] = ()
     mistakes: str = ""
-
-    @property
-    def tags(self) -> set[str]:
-        return {tile.tag for strip in self.strips for tile in strip}
 
 
 class _Part(NamedTuple):
@@ -74,9 +57,8 @@ class _Part(NamedTuple):
     def examples(self, estimate: Estimate) -> tuple[str, str] | None:
         """The id of the gallery that shows examples of what an estimate counts, and the tag that they begin with."""
         setting = estimate.setting
-        wanted = (
-            f"{setting['class']} → " if "class" in setting else str(setting.get("corruption", "")).replace("_", " ")
-        )
+        corruption = str(setting.get("corruption", "")).replace("_", " ")
+        wanted = f"{setting['class']} → " if "class" in setting else corruption
         galleries = [panel for panel in self.panels if panel.kind == "gallery"]
         if not wanted:
             return (galleries[0].id, "") if galleries and "attack" in setting else None
@@ -107,7 +89,6 @@ def write_report(out: Path, scorecard: Scorecard, sections: Sequence[Section]) -
         "report.html.j2",
         card=scorecard,
         verdicts=said,
-        levels=LEVELS,
         # The worst of a property is the first.
         level_of={verdict.property: verdict.level for verdict in reversed(said)},
         figures=figures,
@@ -115,8 +96,6 @@ def write_report(out: Path, scorecard: Scorecard, sections: Sequence[Section]) -
         parts=parts,
         titles={section.name: section.title for section in sections},
         long_table=_LONG_TABLE,
-        darker=DARKER,
-        brighter=BRIGHTER,
     )
     write_text(out, page)
 
@@ -139,20 +118,24 @@ def render(template: str, **content: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals["formatting"] = formatting
+    environment.globals |= {"formatting": formatting, "pictures": pictures, "levels": LEVELS, "tag": tag}
     script = (files("hardy.report") / "templates" / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(template).render(script=script, script_digest=digest, **content)
 
 
+def tag(picture: Picture) -> str:
+    """What a picture of a gallery is found by: its classes, or its caption without the star that marks a default."""
+    return " → ".join(picture.classes) if picture.classes else picture.caption.removesuffix(" *")
+
+
 def _panels(charts: Sequence[Chart], prefix: str) -> list[_Panel]:
-    ids = [f"{prefix}-{number}" for number in range(len(charts))]
-    mistakes = [
-        id
-        for id, chart in zip(ids, charts, strict=True)
-        if isinstance(chart, Gallery) and any(picture.classes for row in chart.rows for picture in row)
-    ]
-    return [_panel(chart, id, mistakes[0] if mistakes else "") for id, chart in zip(ids, charts, strict=True)]
+    galleries = [f"{prefix}-{number}" for number, chart in enumerate(charts) if _shows_classes(chart)]
+    return [_panel(chart, f"{prefix}-{number}", "".join(galleries[:1])) for number, chart in enumerate(charts)]
+
+
+def _shows_classes(chart: Chart) -> bool:
+    return isinstance(chart, Gallery) and any(picture.classes for row in chart.rows for picture in row)
 
 
 def _panel(chart: Chart, id: str, mistakes: str) -> _Panel:
@@ -162,26 +145,10 @@ def _panel(chart: Chart, id: str, mistakes: str) -> _Panel:
         case Matrix():
             return _Panel(chart, "matrix", id, mistakes=mistakes)
         case Gallery():
-            return _gallery(chart, id)
+            tags = [[tag(picture) for picture in row] for row in chart.rows]
+            sheet = len(chart.columns) > 1 and all(len(set(row)) == 1 for row in tags)
+            return _Panel(chart, "gallery", id, tags=tuple(each for row in tags for each in row), sheet=sheet)
         case Table():
             columns = zip(*chart.rows, strict=True) if chart.rows else [()] * len(chart.header)
             numeric = tuple(all(_NUMBER.fullmatch(cell) for cell in column) for column in columns)
             return _Panel(chart, "table", id, numeric=numeric)
-
-
-def _gallery(chart: Gallery, id: str) -> _Panel:
-    full = full_scale(chart)
-    columns = chart.columns or ("",)
-    # Without columns the rows mean nothing, and the pictures flow.
-    rows = chart.rows if chart.columns else [(picture,) for row in chart.rows for picture in row]
-    strips = tuple(
-        tuple(_tile(column, picture, full or 1.0) for column, picture in zip(columns, row, strict=True)) for row in rows
-    )
-    sheet = len(columns) > 1 and all(len({tile.tag for tile in strip}) == 1 for strip in strips)
-    return _Panel(chart, "gallery", id, strips=strips, sheet=sheet, full_scale=full)
-
-
-def _tile(column: str, picture: Picture, full: float) -> _Tile:
-    alternative = ": ".join(filter(None, (column, picture.caption)))
-    tag = " → ".join(picture.classes) if picture.classes else picture.caption.removesuffix(_STAR)
-    return _Tile(data_uri(picture, full), column, picture.caption, alternative, tag, picture.caption.endswith(_STAR))

@@ -36,10 +36,12 @@ def print_scorecard(scorecard: Scorecard, console: Console) -> None:
     if table.row_count:
         console.print()
         console.print(table)
-    counts = [_count(len(scorecard.estimates), "figure"), _count(len(scorecard.warnings), "warning")]
+    counts = [
+        _count(len(scorecard.estimates), "figure"),
+        _count(len(scorecard.warnings), "warning"),
+        f"{len(scorecard.skipped)} skipped",
+    ]
     console.print(Text(", ".join(counts), style="yellow" if scorecard.warnings else "dim"))
-    if scorecard.skipped:
-        console.print(Text(formatting.skipped_line(scorecard), style="dim"))
 
 
 def _count(number: int, noun: str) -> str:

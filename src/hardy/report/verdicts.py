@@ -40,13 +40,8 @@ NAMED = (0.50, 0.10)
 class Verdict(NamedTuple):
     """One line of the opening: ``subject: words``, as "Clean images: right 99.6 %".
 
-    Attributes:
-        property: whose section holds the details.
-        level: how good that is.
-        subject: what was asked.
-        words: the answer.
-        rank: orders the verdicts of one level, the worst first.
-        detail: what it was measured with and on.
+    ``property`` has the details, ``rank`` orders the verdicts of one level, the worst first, and ``detail`` says what
+    the figure was measured with and on.
     """
 
     property: str
@@ -96,7 +91,7 @@ def _right(least: tuple[float, float]) -> _Rule:
 
     def rule(estimate: Estimate, scorecard: Scorecard) -> _Judgement:
         chance = 1 / scorecard.subject.classes if estimate.chance is None else estimate.chance
-        skill = (estimate.value - chance) / (1 - chance)
+        skill = (estimate.value - chance) / (1 - chance or 1.0)
         share = formatting.percent(estimate)
         if estimate.low <= chance:
             return "poor", f"blind ({share})", skill
