@@ -11,7 +11,7 @@ from hardy.report.bundle_card import bundle_card
 
 
 def facts(text: str) -> Any:
-    refusals = {rule: 0.0125 for rule in RULES} | {"all": 0.01}
+    refusals = dict.fromkeys(RULES, 0.0125) | {"all": 0.01}
     return SimpleNamespace(
         name=text,
         hardy=text,
