@@ -145,12 +145,12 @@ def test_json_is_all_that_is_on_standard_output(hardy: Hardy, data: Path, tmp_pa
 
 
 def test_any_importable_classifier_is_measured(hardy: Hardy, tmp_path: Path) -> None:
-    subject = ("evaluate", "classifiers:small_classifier", "--out", tmp_path / "run", "--limit", 20, "--device", "cpu")
+    subject = ("evaluate", "helpers.classifiers:small_classifier", "--out", tmp_path / "run", "--limit", 20, "--device", "cpu")
     assert hardy(*subject, "--property", "error-detection", "--property", "accuracy").status == 0
     scorecard = Scorecard.read(tmp_path / "run" / "scorecard.json")
-    assert scorecard.subject.name == "classifiers:small_classifier"
+    assert scorecard.subject.name == "helpers.classifiers:small_classifier"
     assert scorecard.limit == 20
-    assert "hardy evaluate classifiers:small_classifier" in scorecard.environment.command
+    assert "hardy evaluate helpers.classifiers:small_classifier" in scorecard.environment.command
 
 
 @pytest.mark.parametrize(
@@ -174,21 +174,21 @@ def test_any_importable_classifier_is_measured(hardy: Hardy, tmp_path: Path) -> 
         ("train compact --out DATA --data DATA", "is a file; a run needs a folder"),
         ("evaluate", "Missing argument"),
         ("evaluate nowhere", "no subject 'nowhere'"),
-        ("evaluate classifiers:nobody --out OUT", "module 'classifiers' has no 'nobody'"),
-        ("evaluate classifiers:SmallNet", "--out is missing"),
-        ("evaluate classifiers:SmallNet --out OUT --weights nowhere", "no weights at nowhere"),
+        ("evaluate helpers.classifiers:nobody --out OUT", "module 'helpers.classifiers' has no 'nobody'"),
+        ("evaluate helpers.classifiers:SmallNet", "--out is missing"),
+        ("evaluate helpers.classifiers:SmallNet --out OUT --weights nowhere", "no weights at nowhere"),
         (
-            "evaluate classifiers:SmallNet --out OUT --property acuracy",
+            "evaluate helpers.classifiers:SmallNet --out OUT --property acuracy",
             "unknown property 'acuracy'; did you mean accuracy",
         ),
-        ("evaluate classifiers:SmallNet --out OUT --budget all", "unknown budget 'all'"),
-        ("evaluate classifiers:SmallNet --out OUT --limit 0", "limit 0"),
-        ("evaluate classifiers:SmallNet --out OUT --limit few", "Invalid value for '--limit'"),
-        ("evaluate classifiers:SmallNet --out OUT --batch-size 0", "batch size 0"),
-        ("evaluate classifiers:SmallNet --out OUT --data DATA", "fails on float32 images of shape"),
-        ("attack classifiers:SmallNet --attack pgd --eps 0.1 --out OUT", ".safetensors"),
-        ("attack classifiers:SmallNet --attack pgd --eps 8 --out OUT.safetensors", "if you mean 8/255"),
-        ("attack classifiers:SmallNet --attack pdg --eps 0.1 --out OUT.safetensors", "unknown attack 'pdg'"),
+        ("evaluate helpers.classifiers:SmallNet --out OUT --budget all", "unknown budget 'all'"),
+        ("evaluate helpers.classifiers:SmallNet --out OUT --limit 0", "limit 0"),
+        ("evaluate helpers.classifiers:SmallNet --out OUT --limit few", "Invalid value for '--limit'"),
+        ("evaluate helpers.classifiers:SmallNet --out OUT --batch-size 0", "batch size 0"),
+        ("evaluate helpers.classifiers:SmallNet --out OUT --data DATA", "fails on float32 images of shape"),
+        ("attack helpers.classifiers:SmallNet --attack pgd --eps 0.1 --out OUT", ".safetensors"),
+        ("attack helpers.classifiers:SmallNet --attack pgd --eps 8 --out OUT.safetensors", "if you mean 8/255"),
+        ("attack helpers.classifiers:SmallNet --attack pdg --eps 0.1 --out OUT.safetensors", "unknown attack 'pdg'"),
         ("report nowhere", "nowhere is no run of hardy"),
         ("compare nowhere", "at least two runs"),
         ("compare nowhere elsewhere", "nowhere is no run of hardy"),

@@ -164,7 +164,7 @@ def test_only_broken_files_are_all_told_of(hardy: Hardy, made: Path, tmp_path: P
         ("predict nowhere a.png", "nowhere is no folder"),
         ("predict TMP a.png", "is no bundle"),
         ("bundle", "Missing argument"),
-        ("bundle nowhere --out TMP/out", "no subject 'nowhere'"),
+        ("bundle nowhere --out TMP/out", "nowhere is no run of hardy"),
         ("bundle RUN --out TMP/out --detector vimm", "unknown detector of a bundle 'vimm'; did you mean vim"),
         ("bundle RUN --out TMP/out --target-refusal 2", "target refusal 2"),
         ("bundle RUN --out RUN", "choose another --out"),
