@@ -44,7 +44,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
 
 
 EXTRAS = {
-    **dict.fromkeys(("pydantic", "polars", "scipy", "sklearn", "matplotlib", "jinja2", "PIL"), "eval"),
+    **dict.fromkeys(("polars", "scipy", "sklearn", "matplotlib", "jinja2", "PIL"), "eval"),
     "skimage": "corruptions",
 }
 """The optional packages, by import name, each with the extra of hardy that installs it."""
