@@ -29,7 +29,7 @@ from hardy.deployment.preprocessing import Prepared, prepare
 from hardy.errors import RunError, UsageError, unknown
 from hardy.metrics import wilson
 from hardy.models.weights import weights_sha256
-from hardy.ood import COMBINATION, DETECTORS, Features, extract, fit_detector, get_method
+from hardy.ood import DETECTORS, Features, extract, fit_detector
 from hardy.rng import Randomness
 from hardy.runs import load_trained, training_facts
 from hardy.synthetic.glyphs import EXPOSURE_FONTS, LETTERS
@@ -73,7 +73,7 @@ def fit_bundle(
 
     Args:
         run: a folder that ``hardy train`` wrote.
-        detector: one of :data:`hardy.ood.DETECTORS` but the combination.
+        detector: one of :data:`hardy.ood.DETECTORS` that is fitted on training images, or on nothing.
         target_refusal: the share of validation images that all rules together may refuse.
         alpha: how often a prediction set may miss the true class.
         data_dir: where to look for datasets first.
@@ -83,8 +83,9 @@ def fit_bundle(
         RunError: no trained run, one whose images are not 28x28 and grey, or one that held out other images.
         UsageError: an unknown detector, a share outside (0, 1), or validation images that the test split has too.
     """
-    if detector not in DETECTORS or detector == COMBINATION:
-        raise unknown("detector of a bundle", detector, DETECTORS.keys() - {COMBINATION})
+    possible = [name for name, it in DETECTORS.items() if it.of_training]
+    if detector not in possible:
+        raise unknown("detector of a bundle", detector, possible)
     if not 0 < target_refusal < 1:
         raise UsageError(f"target refusal {target_refusal}; a share lies in (0, 1), for example {TARGET_REFUSAL}")
     classifier, manifest = load_trained(run)
@@ -102,7 +103,7 @@ def fit_bundle(
     order = validation.measuring_order()
     half = len(order) // 2
     halves = Halves(*(_features(classifier, validation, part) for part in (order[:half], order[half:])))
-    fits = get_method(detector).fit is not None
+    fits = DETECTORS[detector].fit is not None
     training = _features(classifier, train, train.measuring_order()[: TRAINING_IMAGES if fits else 1])
     report("fitting the calibrator, the detector and the prediction sets")
     fitted = fit_detector(detector, *training)

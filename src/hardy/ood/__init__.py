@@ -6,9 +6,9 @@ from hardy.ood.detector import (
     Detector,
     fit_combination,
     fit_detector,
-    get_method,
     lacking,
     restore_detector,
+    usable,
 )
 from hardy.ood.features import Features, Head, Member, extract
 from hardy.ood.logit_scores import SCORES
@@ -27,8 +27,8 @@ __all__ = [
     "extract",
     "fit_combination",
     "fit_detector",
-    "get_method",
     "lacking",
     "odin_scores",
     "restore_detector",
+    "usable",
 ]
