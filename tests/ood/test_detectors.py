@@ -24,10 +24,10 @@ from hardy.ood import (
     fit_detector,
     lacking,
     neighbors,
-    react,
     restore_detector,
 )
 from hardy.ood.mahalanobis import principal_axes
+from hardy.ood.react import QUANTILE
 
 FITTED = [name for name, method in DETECTORS.items() if method.of_training]
 OF_FEATURES = [name for name, method in DETECTORS.items() if method.needs != "gradients" and not method.of_mistakes]
@@ -164,7 +164,7 @@ def test_react_without_a_ceiling_is_the_energy() -> None:
 
 def test_reacts_ceiling_is_the_quantile_of_training() -> None:
     values = penultimate(TRAIN)
-    assert (values <= fitted("react").arrays["ceiling"]).mean() == pytest.approx(react.QUANTILE, abs=1e-3)
+    assert (values <= fitted("react").arrays["ceiling"]).mean() == pytest.approx(QUANTILE, abs=1e-3)
 
 
 def test_kl_matching_is_scipys_relative_entropy_to_the_nearest_template() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from hardy.ood.learned_score import LEARNED
 from hardy.ood.logit_scores import LOGIT_METHODS
 from hardy.ood.mahalanobis import MAHALANOBIS, RELATIVE_MAHALANOBIS
 from hardy.ood.member_scores import DISAGREEMENT, MUTUAL_INFORMATION
-from hardy.ood.method import Arrays, Doubles, Method
+from hardy.ood.method import Arrays, Doubles, Fit, Method, Need
 from hardy.ood.neighbors import NEAREST_NEIGHBORS
 from hardy.ood.odin import ODIN
 from hardy.ood.react import REACT
@@ -189,3 +190,37 @@ DETECTORS: Registry[Method] = Registry(
     ),
 )
 """Every score, of unfamiliar inputs and of mistakes."""
+
+
+Score = TypeVar("Score", bound=Callable[..., Doubles])
+
+
+def register(
+    *, name: str, title: str, needs: Need = "logits", fit: Fit | None = None, paper: str = ""
+) -> Callable[[Score], Score]:
+    """Register a score of one's own: a decorator of ``(arrays, features) -> float64 (N,)``, higher more suspicious.
+
+    Args:
+        name: what it is called in figures.
+        title: what it computes, in one line.
+        needs: what :class:`Features` have to hold: ``logits``, ``penultimate``, ``layers`` or ``members``.
+        fit: from :class:`Features` and labels, int64 (N,), of training images to arrays; None where nothing is fitted.
+        paper: who proposed it.
+
+    Raises:
+        UsageError: the name is taken.
+
+    >>> @hardy.ood.register(name="smallest_logit", title="the smallest logit")
+    ... def smallest_logit(arrays, features):
+    ...     return features.logits.min(axis=1).astype(float)
+    >>> detector = hardy.ood.detector("smallest_logit", hardy.build_model("compact", width=4))
+    >>> detector(torch.rand(3, 1, 28, 28)).shape
+    (3,)
+    >>> hardy.ood.DETECTORS.remove("smallest_logit")
+    """
+
+    def add(score: Score) -> Score:
+        DETECTORS.add(Method(name, title, paper, score, fit, needs, "training images" if fit else "nothing"))
+        return score
+
+    return add

@@ -113,6 +113,25 @@ class Features:
         )
 
 
+def concatenate(parts: Sequence[Features]) -> Features:
+    """The features of several batches of one classifier, as if taken at once."""
+    first = parts[0]
+    members = []
+    for number, like in enumerate(first.members):
+        same = [part.members[number] for part in parts]
+        penultimate = [it.penultimate for it in same if it.penultimate is not None]
+        members.append(
+            Member(
+                np.concatenate([it.logits for it in same]),
+                tuple(np.concatenate(layer) for layer in zip(*(it.layers for it in same), strict=True)),
+                np.concatenate(penultimate) if len(penultimate) == len(parts) else None,
+                like.head,
+            )
+        )
+    reason = next((part.reason for part in parts if part.reason), "")
+    return Features(np.concatenate([part.logits for part in parts]), tuple(members), reason)
+
+
 def extract(classifier: nn.Module, images: Images, batch_size: int = 500) -> Features:
     """Run the classifier over the images once and keep what scores need.
 

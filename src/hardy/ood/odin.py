@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hardy.attacks.attack import value_and_gradient
 from hardy.metrics import auroc
+from hardy.models import predict_logits
 from hardy.ood.logit_scores import max_softmax
 from hardy.ood.method import Arrays, Doubles, Method
 from hardy.validation import Images, Labels, Logits
@@ -58,12 +59,8 @@ def odin_scores(
     classifier: nn.Module, images: Images, setting: OdinSetting, batch_size: int = 500
 ) -> NDArray[np.float64]:
     """float64 (N,): max softmax at the temperature, of the images after the step; higher is more suspicious."""
-    logits = []
-    for batch in images.split(batch_size):
-        perturbed = odin_perturb(classifier, batch, setting)
-        with torch.no_grad():
-            logits.append(classifier(perturbed).double().cpu())
-    return max_softmax(torch.cat(logits).numpy() / setting.temperature)
+    perturbed = torch.cat([odin_perturb(classifier, batch, setting) for batch in images.split(batch_size)])
+    return max_softmax(predict_logits(classifier, perturbed, batch_size).double().cpu().numpy() / setting.temperature)
 
 
 def choose_odin(
