@@ -41,7 +41,7 @@ def _corruptions() -> dict[str, str]:
 def _scores() -> dict[str, str]:
     from hardy.ood import DETECTORS
 
-    return {name: method.title for name, method in DETECTORS.items()}
+    return {name: method.description for name, method in DETECTORS.items()}
 
 
 def _outliers() -> dict[str, str]:

@@ -30,7 +30,7 @@ from hardy.deployment.preprocessing import concatenate, preprocess
 from hardy.errors import RunError, UsageError, unknown
 from hardy.metrics import wilson
 from hardy.models.weights import weights_sha256
-from hardy.ood import COMBINATION, DETECTORS, Features, extract, fit_detector, get_method
+from hardy.ood import DETECTORS, Features, extract, fit_detector
 from hardy.rng import Randomness
 from hardy.runs import Run, load_trained, training_facts
 from hardy.synthetic.glyphs import EXPOSURE_FONTS, LETTERS
@@ -75,7 +75,7 @@ def fit_bundle(
 
     Args:
         run: a run that :func:`hardy.training.train` returned, or its folder.
-        detector: one of :data:`hardy.ood.DETECTORS`, except the combination.
+        detector: one of :data:`hardy.ood.DETECTORS` that is fitted on training images, or on nothing.
         target_refusal: the share of validation images that all rules together may refuse.
         alpha: the share of prediction sets that may miss the true class.
         data_dir: where to look for datasets first.
@@ -92,8 +92,9 @@ def fit_bundle(
         'energy'
     """
     path = run.path if isinstance(run, Run) else Path(run)
-    if detector not in DETECTORS or detector == COMBINATION:
-        raise unknown("detector of a bundle", detector, DETECTORS.keys() - {COMBINATION})
+    possible = [name for name, it in DETECTORS.items() if it.of_training]
+    if detector not in possible:
+        raise unknown("detector of a bundle", detector, possible)
     if not 0 < target_refusal < 1:
         raise UsageError(f"target refusal {target_refusal}; a share lies in (0, 1), for example {TARGET_REFUSAL}")
     classifier, manifest = load_trained(path)
@@ -113,7 +114,7 @@ def fit_bundle(
     order = validation.measuring_order()
     half = len(order) // 2
     halves = Halves(*(_features(classifier, validation, part) for part in (order[:half], order[half:])))
-    fits = get_method(detector).fit is not None
+    fits = DETECTORS[detector].fit is not None
     training = _features(classifier, train, train.measuring_order()[: TRAINING_IMAGES if fits else 1])
     report("fitting the calibrator, the detector and the prediction sets")
     fitted = fit_detector(detector, *training)
