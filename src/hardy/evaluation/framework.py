@@ -31,6 +31,8 @@ T = TypeVar("T")
 P = ParamSpec("P")
 Scalar: TypeAlias = str | int | float | bool
 Columns: TypeAlias = dict[str, NDArray]
+Compute: TypeAlias = Callable[[NDArray[np.float64]], float]
+"""From how often each example counts, float64 (n,), to a figure; NaN where it is not defined."""
 Examples: TypeAlias = tuple[tuple[str, NDArray[np.int64]], ...]
 """Per stratum a dataset and indices into it; resampling stays within a stratum."""
 
@@ -211,7 +213,7 @@ class Metric:
 
     Attributes:
         kind: what is computed.
-        compute: from weights, float64 (n,), to the figure; NaN where it is not defined.
+        compute: how.
         examples: which examples the weights belong to.
         setting: what tells this figure from others of the same kind and dataset.
         dataset: what it was measured on; the last stratum's dataset if empty.
@@ -221,7 +223,7 @@ class Metric:
     """
 
     kind: MetricKind
-    compute: Callable[[NDArray[np.float64]], float]
+    compute: Compute
     examples: Examples
     setting: Mapping[str, Scalar] = field(default_factory=dict)
     dataset: str = ""

@@ -24,12 +24,7 @@ def batched_logits(classifier: nn.Module, images: Images, batch_size: int) -> Lo
 
 
 def measure_predictions(
-    classifier: nn.Module,
-    shard: Shard,
-    measurement: Measurement,
-    *,
-    seed: int,  # noqa: ARG001
-    batch_size: int,
+    classifier: nn.Module, shard: Shard, measurement: Measurement, *, batch_size: int, **_: object
 ) -> Columns:
     """``logits``, float32 (N, K).
 
@@ -40,12 +35,7 @@ def measure_predictions(
 
 
 def measure_members(
-    classifier: nn.Module,
-    shard: Shard,
-    measurement: Measurement,
-    *,
-    seed: int,  # noqa: ARG001
-    batch_size: int,
+    classifier: nn.Module, shard: Shard, measurement: Measurement, *, batch_size: int, **_: object
 ) -> Columns:
     """``logits``, float32 (N, MK): what each member of an ensemble answers, one member after another.
 

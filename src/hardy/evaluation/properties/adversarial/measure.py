@@ -62,7 +62,7 @@ def plan(context: EvaluationContext) -> Plan:
 
 def study_measurements(context: EvaluationContext) -> list[Measurement]:
     """The study's 21 figures, seven attacks, each at three radii; and PGD at more of them."""
-    return [attack_measurement(context, *sweep, context.budget.simple_attacks) for sweep in STUDY]
+    return [attack_measurement(context, sweep, context.budget.simple_attacks) for sweep in STUDY]
 
 
 def curve_measurement(context: EvaluationContext) -> Measurement:
@@ -74,7 +74,7 @@ def standard_measurements(context: EvaluationContext) -> list[Measurement]:
     """The standard suite in each norm that the budget affords."""
     budget = context.budget
     sweeps = [sweep for sweep in STANDARD if sweep.norm in budget.standard_norms]
-    return [attack_measurement(context, *sweep, budget.standard_attacks) for sweep in sweeps]
+    return [attack_measurement(context, sweep, budget.standard_attacks) for sweep in sweeps]
 
 
 def masking_measurements(context: EvaluationContext) -> list[Measurement]:
@@ -90,23 +90,13 @@ def masking_measurements(context: EvaluationContext) -> list[Measurement]:
 
 
 def attack_measurement(
-    context: EvaluationContext,
-    attack: str,
-    norm: str,
-    eps: tuple[float, ...],
-    examples: int | None,
-    function: str = "attack",
+    context: EvaluationContext, sweep: Sweep, examples: int | None, function: str = "attack"
 ) -> Measurement:
     """One attack or suite at several radii: what falls at a smaller one falls at a larger one."""
-    return Measurement.of(
-        function,
-        context.dataset,
-        context.examples(context.dataset, examples),
-        attack=attack,
-        norm=norm,
-        eps=",".join(map(repr, eps)),
-        **_adjustments(context.budget, get_attacks(attack, norm)),
-    )
+    attack, norm, eps = sweep
+    setting = {"attack": attack, "norm": norm, "eps": ",".join(map(repr, eps))}
+    setting |= _adjustments(context.budget, get_attacks(attack, norm))
+    return Measurement.of(function, context.dataset, context.examples(context.dataset, examples), **setting)
 
 
 def _adjustments(budget: Budget, attacks: Iterable[Attack]) -> dict[str, Scalar]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hardy.evaluation.framework import EvaluationContext, Measurement, Plan, Results, Scalar, Skipped, view
 from hardy.evaluation.predictions import members_measurement, predictions_of, test_measurement
-from hardy.evaluation.properties.adversarial.measure import attack_measurement
+from hardy.evaluation.properties.adversarial.measure import Sweep, attack_measurement
 from hardy.evaluation.validation_fits import (
     MEMBERS_FIRST,
     fitted_calibrators,
@@ -56,7 +56,8 @@ def plan(context: EvaluationContext) -> Plan:
 
 def attacked_measurement(context: EvaluationContext) -> Measurement:
     """The predictions on attacked images."""
-    return attack_measurement(context, ATTACK, NORM, (EPS,), context.budget.attacked_predictions, "predict_attacked")
+    sweep = Sweep(ATTACK, NORM, (EPS,))
+    return attack_measurement(context, sweep, context.budget.attacked_predictions, "predict_attacked")
 
 
 @view

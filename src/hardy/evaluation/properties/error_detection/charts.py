@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from hardy.evaluation.charts import Chart, Histogram, LineChart, Series, plain
@@ -32,24 +34,29 @@ def draw(results: Results) -> list[Chart]:
         )
     ]
     if wrong.any() and not wrong.all():
-        rocs = {name: roc_curve(score[~wrong], score[wrong]) for name, score in scores.items()}
-        charts.append(
-            LineChart(
-                title="ROC: mistakes against right answers",
-                caption="Share of mistakes caught over share of right answers refused, at every threshold.",
-                x_label="right answers refused",
-                y_label="mistakes caught",
-                series=tuple(
-                    Series(plain(name), roc.false_positive_rate, roc.true_positive_rate) for name, roc in rocs.items()
-                ),
-                x_limits=(0.0, 1.0),
-                y_limits=(0.0, 1.0),
-            )
-        )
+        caption = "Share of mistakes caught over share of right answers refused, at every threshold."
+        rocs = {plain(name): (score[~wrong], score[wrong]) for name, score in scores.items()}
+        charts.append(roc_chart("ROC: mistakes against right answers", caption, "right answers", "mistakes", rocs))
         score = scores[SCORE]
         title = "Scores of right answers and of mistakes"
         charts.append(score_histogram(title, SCORE, right=score[~wrong], wrong=score[wrong]))
     return charts
+
+
+def roc_chart(
+    title: str, caption: str, negatives: str, positives: str, scores: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> LineChart:
+    """ROC curves, by name, of the scores of negatives and of positives."""
+    rocs = {name: roc_curve(*both) for name, both in scores.items()}
+    return LineChart(
+        title=title,
+        caption=caption,
+        x_label=f"{negatives} refused",
+        y_label=f"{positives} caught",
+        series=tuple(Series(name, roc.false_positive_rate, roc.true_positive_rate) for name, roc in rocs.items()),
+        x_limits=(0.0, 1.0),
+        y_limits=(0.0, 1.0),
+    )
 
 
 def score_histogram(title: str, name: str, **scores: np.ndarray) -> Histogram:

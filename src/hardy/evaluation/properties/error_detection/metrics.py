@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.evaluation.framework import Metric, MetricKind, Results
+from hardy.evaluation.framework import Compute, Metric, MetricKind, Results
 from hardy.evaluation.predictions import predictions_of, test_measurement
 from hardy.evaluation.properties.error_detection.measure import LEARNED, SCORE, error_scores
 from hardy.metrics import (
@@ -49,6 +49,7 @@ def _metrics(results: Results, name: str, score: NDArray[np.float64]) -> list[Me
     context, answers = results.context, predictions_of(results, test_measurement(results.context))
     wrong = ~answers.correct
     setting = {"score": name} | ({"fitted_on": context.validation} if name == LEARNED and context.validation else {})
+    at_risk = {**setting, "risk": RISK}
     make = partial(Metric, examples=answers.examples, setting=setting)
     auroc = replace(AUROC, question="Does it spot its own mistakes?")
     aupr = replace(AUPR, chance=float(wrong.mean()))
@@ -59,26 +60,17 @@ def _metrics(results: Results, name: str, score: NDArray[np.float64]) -> list[Me
         make(AURC, prepared_aurc(score, wrong)),
         make(EXCESS_AURC, prepared_excess_aurc(score, wrong)),
         *(
-            make(
-                RISK_AT_COVERAGE,
-                prepared_risk_at_coverage(score, wrong, coverage),
-                setting={**setting, "coverage": coverage},
-            )
-            for coverage in COVERAGES
+            make(RISK_AT_COVERAGE, prepared_risk_at_coverage(score, wrong, at), setting={**setting, "coverage": at})
+            for at in COVERAGES
         ),
-        *(
-            make(kind, prepare(score, wrong, RISK), setting={**setting, "risk": RISK})
-            for kind, prepare in (
-                (COVERAGE_AT_RISK, prepared_coverage_at_risk),
-                (COVERAGE_AT_BOUNDED_RISK, prepared_coverage_at_bounded_risk),
-            )
-        ),
+        make(COVERAGE_AT_RISK, prepared_coverage_at_risk(score, wrong, RISK), setting=at_risk),
+        make(COVERAGE_AT_BOUNDED_RISK, prepared_coverage_at_bounded_risk(score, wrong, RISK), setting=at_risk),
     ]
 
 
 def against_mistakes(
     prepare: Callable[[NDArray, NDArray], Figure], score: NDArray[np.float64], wrong: NDArray[np.bool_]
-) -> Callable[[NDArray[np.float64]], float]:
+) -> Compute:
     """How well a score, (N,), tells mistakes from right answers, as a function of weights in the order of examples."""
     compute = prepare(score[~wrong], score[wrong])
     # It takes the right answers' weights first, then the mistakes'.

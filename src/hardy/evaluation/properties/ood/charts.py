@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from hardy.evaluation.charts import Chart, LineChart, Series, Table, plain
+from hardy.evaluation.charts import Chart, Table, plain
 from hardy.evaluation.framework import Results
-from hardy.evaluation.properties.error_detection.charts import score_histogram
+from hardy.evaluation.properties.error_detection.charts import roc_chart, score_histogram
 from hardy.evaluation.properties.ood.measure import (
     headline_score,
     inside_measurement,
     outside_measurements,
     scores_of,
 )
-from hardy.metrics import auroc, roc_curve
+from hardy.metrics import auroc
 
 
 def draw(results: Results) -> list[Chart]:
-    score, curves, histograms = headline_score(results), [], []
+    score, test = headline_score(results), results.context.dataset
     negative = results.column(inside_measurement(results.context), score)
-    for outside in outside_measurements(results.context):
-        if outside.setting:
-            continue
-        positive = results.column(outside.measurement, score)
-        roc = roc_curve(negative, positive)
-        curves.append(Series(outside.name, roc.false_positive_rate, roc.true_positive_rate))
-        scores = {results.context.dataset: negative, outside.name: positive}
-        histograms.append(score_histogram(f"Scores: {outside.name}", score, **scores))
-    charts: list[Chart] = [_table(results)]
-    if curves:
-        roc_chart = LineChart(
-            title="ROC: other inputs against test images",
-            caption=f"Share of out-of-distribution inputs caught over share of test images refused, by {plain(score)}.",
-            x_label="test images refused",
-            y_label="out-of-distribution inputs caught",
-            series=tuple(curves),
-            x_limits=(0.0, 1.0),
-            y_limits=(0.0, 1.0),
-        )
-        charts += [roc_chart, *histograms]
-    return charts
+    scores = {
+        outside.name: (negative, results.column(outside.measurement, score))
+        for outside in outside_measurements(results.context)
+        if not outside.setting
+    }
+    if not scores:
+        return [_table(results)]
+    caption = f"Share of out-of-distribution inputs caught over share of test images refused, by {plain(score)}."
+    title, inputs = "ROC: other inputs against test images", "out-of-distribution inputs"
+    histograms = [
+        score_histogram(f"Scores: {name}", score, **{test: inside, name: outside})
+        for name, (inside, outside) in scores.items()
+    ]
+    return [_table(results), roc_chart(title, caption, "test images", inputs, scores), *histograms]
 
 
 def _table(results: Results) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from hardy.attacks.attack import value_and_gradient
-from hardy.data import Dataset
 from hardy.errors import ContractError
 from hardy.evaluation.charts import plain
 from hardy.evaluation.framework import Columns, EvaluationContext, Measurement, Plan, Results, Scalar, Shard, Skipped
@@ -151,7 +150,7 @@ def measure_detect(
         eps = float(setting["perturbed"])
         images = torch.cat([perturbed(classifier, batch, eps) for batch in images.split(batch_size)])
     key = ("detectors", seed, *(setting[name] for name in ("train", "validation", "training", "fitting", "odin")))
-    fitted = shard.memo.get(key, lambda: _fit(classifier, shard.dataset, setting, seed, batch_size, images.device))
+    fitted = shard.memo.get(key, lambda: _fit(classifier, shard, setting, seed, batch_size))
     features = extract(classifier, images, batch_size)
     columns: Columns = {"logits": features.logits}
     columns |= {name: detector.scores(features) for name, detector in fitted.detectors.items()}
@@ -168,17 +167,11 @@ class _Fitted(NamedTuple):
     odin: OdinSetting | None
 
 
-def _fit(
-    classifier: nn.Module,
-    dataset: Callable[[str], Dataset],
-    setting: Mapping[str, Scalar],
-    seed: int,
-    batch_size: int,
-    device: torch.device,
-) -> _Fitted:
+def _fit(classifier: nn.Module, shard: Shard, setting: Mapping[str, Scalar], seed: int, batch_size: int) -> _Fitted:
     if not setting["train"]:
         return _Fitted({name: Detector(name, {}) for name in DETECTORS if _is_free(name)}, None)
-    train, validation = dataset(str(setting["train"])), dataset(str(setting["validation"]))
+    device = shard.images.device
+    train, validation = (shard.dataset(str(setting[split])) for split in ("train", "validation"))
     chosen = train.measuring_order()[: int(setting["training"])]
     training = extract(classifier, train.floats(chosen).to(device), batch_size)
     labels = train.labels[chosen].numpy()

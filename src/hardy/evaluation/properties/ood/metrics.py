@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.evaluation.framework import Metric, MetricKind, Results, share_of, view
+from hardy.evaluation.framework import Compute, Metric, MetricKind, Results, share_of, view
 from hardy.evaluation.properties.error_detection.metrics import AUPR, AUROC, FPR
 from hardy.evaluation.properties.ood.measure import (
     HEADLINES,
@@ -21,7 +21,7 @@ from hardy.evaluation.properties.ood.measure import (
     shift_measurements,
     validation_measurement,
 )
-from hardy.metrics import Figure, auroc_interval, prepared_aupr, prepared_auroc, prepared_fpr_at_tpr, wilson
+from hardy.metrics import auroc_interval, prepared_aupr, prepared_auroc, prepared_fpr_at_tpr, wilson
 
 ACCEPTED = (0.95, 0.99)
 """Thresholds accept these shares of validation images."""
@@ -88,20 +88,17 @@ def _thresholds(results: Results, score: str) -> dict[float, float]:
     return {share: float(np.quantile(validation, share, method="higher")) for share in ACCEPTED}
 
 
-def _aupr_of_inside(negative: NDArray, positive: NDArray) -> Figure:
-    compute = prepared_aupr(-positive, -negative)
-    n = len(negative)
-    return lambda weights: compute(None if weights is None else np.concatenate([weights[n:], weights[:n]]))
+def _aupr_of_inside(negative: NDArray, positive: NDArray) -> Compute:
+    compute, n = prepared_aupr(-positive, -negative), len(negative)
+    return lambda weights: compute(np.concatenate([weights[n:], weights[:n]]))
 
 
-def _balanced_accuracy(accepted: NDArray[np.bool_], refused: NDArray[np.bool_]) -> Figure:
-    def compute(weights: NDArray[np.float64] | None) -> float:
-        if weights is None:
-            return float((accepted.mean() + refused.mean()) / 2)
-        of_inside, of_outside = weights[: len(accepted)], weights[len(accepted) :]
-        if not of_inside.sum() or not of_outside.sum():
+def _balanced_accuracy(accepted: NDArray[np.bool_], refused: NDArray[np.bool_]) -> Compute:
+    def compute(weights: NDArray[np.float64]) -> float:
+        inside, outside = np.split(weights, [len(accepted)])
+        if not inside.sum() or not outside.sum():
             return float("nan")
-        return float((np.average(accepted, weights=of_inside) + np.average(refused, weights=of_outside)) / 2)
+        return float((np.average(accepted, weights=inside) + np.average(refused, weights=outside)) / 2)
 
     return compute
 
