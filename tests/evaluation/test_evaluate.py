@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from hardy.data import load_dataset
 from hardy.errors import ContractError, UsageError
 from hardy.evaluation.evaluate import Progress, estimate, load_results
-from hardy.evaluation.properties import PROPERTIES, Metric
+from hardy.evaluation.framework import Metric, MetricKind
+from hardy.evaluation.properties import PROPERTIES
 from hardy.evaluation.scorecard import Scorecard, json_schema
 from hardy.evaluation.subject import PROBES
 from hardy.report.run import write_run_report
@@ -182,7 +183,7 @@ def test_the_evidence_is_found_again(whole: Path) -> None:
     found = {}
     for prop in chosen:
         for statistic in prop.metrics(results):
-            key = json.dumps([prop.name, statistic.metric, statistic.dataset, dict(statistic.setting)])
+            key = json.dumps([prop.name, statistic.kind.name, statistic.dataset, dict(statistic.setting)])
             found[key] = statistic.compute(np.ones(statistic.n))
     assert {key: found[key] for key in expected} == expected
 
@@ -265,7 +266,8 @@ def test_a_figure_that_is_not_defined_is_skipped_with_its_reason(tiny: str, tmp_
 
 
 def statistic_of(compute, **settings: Any) -> Metric:
-    return Metric("metric", "data", compute, (("data", np.arange(40)),), higher_is_better=True, **settings)
+    kind = MetricKind("metric", "Metric", higher_is_better=True)
+    return Metric(kind, compute, (("data", np.arange(40)),), **settings)
 
 
 def test_the_interval_of_a_figure_is_wilsons_a_known_one_or_a_bootstraps() -> None:

@@ -1,20 +1,20 @@
-"""What an evaluation plans with, and the cells that follow."""
+"""What an evaluation plans with, and the measurements that follow."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hardy.data import Dataset, available
 from hardy.errors import UsageError
-from hardy.evaluation.framework import Budget
-from hardy.evaluation.properties import EvaluationContext, Measurement, Property, Skipped
+from hardy.evaluation.budget import BUDGETS, Budget, find_budget
+from hardy.evaluation.framework import EvaluationContext, Measurement, Property, Skipped
 
 # What the registry's datasets of the role 'shift' are a shift of.
 _SHIFTED = "mnist/test"
-_TUPLES = ("out_of_distribution", "adversarial", "shift", "shape")
 
 
 def make_context(
@@ -27,7 +27,7 @@ def make_context(
     adversarial: Sequence[Path],
     members: int = 0,
 ) -> EvaluationContext:
-    """What there is to measure on: the test split, what is held out, and the other datasets that are at hand.
+    """What there is to measure on: the test split, the validation split, and the other datasets that are at hand.
 
     Raises:
         DataError: the user's folder does not exist, or data is damaged.
@@ -65,19 +65,26 @@ def _validation(test: str, dataset: Callable[[str], Dataset]) -> str | None:
 
 
 def context_to_json(context: EvaluationContext) -> dict[str, Any]:
-    """The plan as JSON values, for the manifest."""
-    return dataclasses.asdict(context) | {name: list(getattr(context, name)) for name in _TUPLES}
+    """The context as JSON values, for the manifest; a budget of hardy's own by its name."""
+    found = json.loads(json.dumps(dataclasses.asdict(context)))
+    return found | ({"budget": context.budget.name} if context.budget in BUDGETS.values() else {})
 
 
 def context_from_json(found: Mapping[str, Any]) -> EvaluationContext:
     """What :func:`context_to_json` wrote."""
-    return EvaluationContext(**{**found, **{name: tuple(found[name]) for name in _TUPLES}})
+    budget = found["budget"]
+    budget = find_budget(budget) if isinstance(budget, str) else Budget(**_with_tuples(budget))
+    return EvaluationContext(**_with_tuples({**found, "budget": budget}))
+
+
+def _with_tuples(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def planned_measurements(
     chosen: Sequence[Property], context: EvaluationContext
 ) -> tuple[list[Measurement], list[Skipped]]:
-    """All cells that these properties need, each once, and what they leave out."""
+    """All measurements that these properties need, each once, and what they leave out."""
     planned = [prop.plan(context) for prop in chosen]
     measurements = list(dict.fromkeys(measurement for each in planned for measurement in each.measurements))
     return measurements, [skip for each in planned for skip in each.skipped]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,19 +16,10 @@ from hardy.calibration import check_disjoint
 from hardy.data import Dataset, load_dataset
 from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError
+from hardy.evaluation.budget import Budget, find_budget
 from hardy.evaluation.context import context_from_json, context_to_json, make_context, planned_measurements
-from hardy.evaluation.framework import Budget
-from hardy.evaluation.properties import (
-    MEASUREMENT_FUNCTIONS,
-    PROPERTIES,
-    Measurement,
-    Metric,
-    Property,
-    Results,
-    Shard,
-    Skipped,
-    get_property,
-)
+from hardy.evaluation.framework import Measurement, Memo, Metric, Property, Results, Shard, Skipped
+from hardy.evaluation.properties import PROPERTIES, measurement_functions
 from hardy.evaluation.records import RecordStore, frame
 from hardy.evaluation.scorecard import Environment, Estimate, Scorecard, Skip
 from hardy.evaluation.scorecard import Subject as SubjectFacts
@@ -41,9 +32,6 @@ from hardy.validation import ClassifierInfo, frozen_evaluation
 
 # Part of what a record means, so not a setting: random streams do not depend on it, but which images are kept does.
 SHARD = 500
-RESAMPLES = 500
-# Some hundred figures get an interval each, which is most of what a quick evaluation takes.
-QUICK_RESAMPLES = 200
 
 
 class Task(NamedTuple):
@@ -78,7 +66,7 @@ def evaluate(
     out: Path,
     *,
     properties: Sequence[str] = (),
-    budget: Budget = "standard",
+    budget: str | Budget = "standard",
     limit: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -90,6 +78,7 @@ def evaluate(
     allow_random: bool = False,
     report: Callable[[Progress], None] = lambda _: None,
     executor: Executor = in_this_process,
+    done: Callable[[Sequence[Property], Results], None] = lambda *_: None,
 ) -> Scorecard:
     """Measure a classifier into the run folder ``out``: ``records/``, then ``scorecard.json``.
 
@@ -98,7 +87,7 @@ def evaluate(
         out: a folder that is missing or empty, or the subject's own run. With ``resume`` an evaluation in it goes on,
             and properties that it did not have are added.
         properties: which; if empty all, or those of the evaluation that goes on.
-        budget: how much the costly properties may spend.
+        budget: how much the costly properties may spend: ``quick``, ``standard``, ``full`` or one of your own.
         limit: at most so many examples a cell.
         seed: all random numbers come from it.
         device: ``auto``, ``cpu``, ``cuda``, …
@@ -110,6 +99,7 @@ def evaluate(
         allow_random: measure a classifier that answers differently each time.
         report: called after each shard.
         executor: where tasks are measured.
+        done: called at the end with the properties and their results, which a report can be made from.
 
     Raises:
         ContractError: the classifier does not keep its contract.
@@ -117,9 +107,8 @@ def evaluate(
         UsageError: unknown property, budget or dataset; a limit below 1; validation images to fit on that are in
             the test split.
     """
-    names = _in_order(get_property(name).name for name in properties)
-    if budget not in get_args(Budget):
-        raise UsageError(f"unknown budget '{budget}'; known: {', '.join(get_args(Budget))}")
+    names = _in_order(PROPERTIES.find(name.replace("-", "_")).name for name in properties)
+    budget = find_budget(budget)
     if limit is not None and limit < 1:
         raise UsageError(f"limit {limit}: at least one example is measured")
     if batch_size < 1:
@@ -159,6 +148,7 @@ def evaluate(
     results = Results(context, store.load(measurements), dataset, seed)
     scorecard = _scorecard(run, chosen, results, skipped)
     scorecard.write(run.path / "scorecard.json")
+    done(chosen, results)
     return scorecard
 
 
@@ -171,7 +161,7 @@ def load_results(run: Run, data_dir: Path | None = None) -> tuple[list[Property]
     evaluation = run.manifest.get("evaluation")
     if evaluation is None:
         raise RunError(f"{run.path} holds no evaluation; make one with 'hardy evaluate {run.path}'")
-    chosen = [get_property(name) for name in evaluation["properties"]]
+    chosen = [PROPERTIES.find(name) for name in evaluation["properties"]]
     context = context_from_json(evaluation["plan"])
     measurements, _ = planned_measurements(chosen, context)
     records = RecordStore(run.path / "records").load(measurements)
@@ -223,15 +213,15 @@ def _facts(subject: Subject, info: ClassifierInfo) -> SubjectFacts:
 def _measurer(
     classifier: nn.Module, dataset: Callable[[str], Dataset], device: torch.device, seed: int, batch_size: int
 ) -> Callable[[Task], pl.DataFrame]:
+    functions, memo = measurement_functions(), Memo()
+
     def measure(task: Task) -> pl.DataFrame:
         measurement = task.measurement
         source = dataset(measurement.dataset)
         chosen = source.measuring_order()[: measurement.examples][task.number * SHARD : (task.number + 1) * SHARD]
         on_device = (source.floats(chosen).to(device), source.labels[chosen].to(device), chosen.to(device))
-        shard = Shard(*on_device, dataset=dataset)
-        columns = MEASUREMENT_FUNCTIONS[measurement.function](
-            classifier, shard, measurement, seed=seed, batch_size=batch_size
-        )
+        shard = Shard(*on_device, dataset, memo)
+        columns = functions[measurement.function](classifier, shard, measurement, seed=seed, batch_size=batch_size)
         return frame(chosen.numpy(), source.labels[chosen].numpy(), columns)
 
     return measure
@@ -265,10 +255,9 @@ def _measure_missing(
 def _scorecard(run: Run, chosen: Sequence[Property], results: Results, skipped: Sequence[Skipped]) -> Scorecard:
     evaluation = run.manifest["evaluation"]
     estimates, undefined = [], []
-    resamples = resamples_of(results.context.budget)
     for prop in chosen:
         for metric in prop.metrics(results):
-            found = estimate(prop.name, metric, results.seed, resamples)
+            found = estimate(prop.name, metric, results.seed, results.context.budget.resamples)
             if found is None:
                 undefined.append(Skip(property=prop.name, reason=_not_defined(metric)))
             else:
@@ -278,7 +267,7 @@ def _scorecard(run: Run, chosen: Sequence[Property], results: Results, skipped: 
         subject=SubjectFacts(**evaluation["subject"]),
         environment=Environment(**evaluation["environment"]),
         seed=results.seed,
-        budget=results.context.budget,
+        budget=results.context.budget.name,
         limit=results.context.limit,
         properties=[prop.name for prop in chosen],
         estimates=estimates,
@@ -287,13 +276,8 @@ def _scorecard(run: Run, chosen: Sequence[Property], results: Results, skipped: 
     )
 
 
-def resamples_of(budget: str) -> int:
-    """How many resamples an interval is made of."""
-    return min(RESAMPLES, QUICK_RESAMPLES) if budget == "quick" else RESAMPLES
-
-
-def estimate(prop: str, metric: Metric, seed: int, resamples: int | None = None) -> Estimate | None:
-    """One figure with its interval, of so many resamples (``RESAMPLES`` if None); None where it is not defined."""
+def estimate(prop: str, metric: Metric, seed: int, resamples: int = 500) -> Estimate | None:
+    """One figure with its interval, of so many bootstrap resamples; None where it is not defined."""
     value = metric.compute(np.ones(metric.n))
     if not np.isfinite(value):
         return None
@@ -303,23 +287,25 @@ def estimate(prop: str, metric: Metric, seed: int, resamples: int | None = None)
         low, high = wilson(int(metric.successes.sum()), metric.n)
     else:
         strata = [len(indices) for _, indices in metric.examples]
-        low, high = bootstrap(
-            metric.compute, strata, host_generator(seed, "bootstrap"), resamples=resamples or RESAMPLES
-        )
+        low, high = bootstrap(metric.compute, strata, host_generator(seed, "bootstrap"), resamples=resamples)
     if not np.isfinite([low, high]).all():
         return None
+    kind = metric.kind
     return Estimate(
         property=prop,
-        metric=metric.metric,
-        title=metric.metric.replace("_", " "),
-        unit="number",
+        metric=kind.name,
+        title=kind.title,
+        question=kind.question,
+        unit=kind.unit,
+        bounds=kind.bounds,
+        chance=kind.chance,
         dataset=metric.dataset,
         setting=dict(metric.setting),
         value=value,
         low=low,
         high=high,
         n=metric.n,
-        higher_is_better=metric.higher_is_better,
+        higher_is_better=kind.higher_is_better,
         headline=metric.headline,
     )
 
@@ -327,6 +313,6 @@ def estimate(prop: str, metric: Metric, seed: int, resamples: int | None = None)
 def _not_defined(metric: Metric) -> str:
     setting = ", ".join(f"{key} {value}" for key, value in metric.setting.items())
     return (
-        f"{metric.metric}{f' ({setting})' if setting else ''} on {metric.dataset} is not defined on these "
+        f"{metric.kind.name}{f' ({setting})' if setting else ''} on {metric.dataset} is not defined on these "
         f"{metric.n} examples"
     )
