@@ -35,7 +35,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.text.append(data)
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
@@ -47,23 +47,30 @@ class Page(HTMLParser):
 
 
 def estimate(
-    name: str, value: float = 0.98, *, prop: str = "accuracy", headline: bool = False, setting: dict | None = None
+    name: str,
+    value: float = 0.98,
+    *,
+    prop: str = "accuracy",
+    headline: bool = False,
+    setting: dict | None = None,
+    **more,
 ) -> Estimate:
-    return Estimate(
-        property=prop,
-        metric=name,
-        title=name.replace("_", " ").capitalize(),
-        unit="share",
-        bounds=(0.0, 1.0),
-        dataset="mnist/test",
-        setting=setting or {},
-        value=value,
-        low=value - 0.011,
-        high=value + 0.009,
-        n=1000,
-        higher_is_better=True,
-        headline=headline,
-    )
+    content = {
+        "property": prop,
+        "metric": name,
+        "title": name.replace("_", " ").capitalize(),
+        "unit": "share",
+        "bounds": (0.0, 1.0),
+        "dataset": "mnist/test",
+        "setting": setting or {},
+        "value": value,
+        "low": value - 0.011,
+        "high": value + 0.009,
+        "n": 1000,
+        "higher_is_better": True,
+        "headline": headline,
+    }
+    return Estimate(**(content | more))
 
 
 def scorecard(**changes) -> Scorecard:

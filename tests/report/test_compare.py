@@ -78,6 +78,7 @@ def test_markdown_has_a_row_a_figure_and_a_column_a_run():
         [difference(ACCURACY, 0.004, 0.012, paired=False)],
     )
     html = MarkdownIt("commonmark").enable("table").render(comparison_markdown(compared))
+    assert re.findall(r"<h2>(.*?)</h2>", html) == ["What differs", "Other figures"]
     assert re.findall(r"<th[^>]*>(.*?)</th>", html) == [
         "Property",
         "Figure",
@@ -105,5 +106,65 @@ def test_the_page_is_well_formed_and_says_the_same(tmp_path):
 def test_names_from_outside_are_inert(tmp_path):
     compared = Comparison((NASTY, NASTY), (scorecard(), scorecard()), ())
     write_comparison_html(tmp_path / "comparison.html", compared)
-    assert "<script" not in (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    text = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    assert text.count("<script") == len(Page(text).all("script")) == 1
     assert "<script" not in MarkdownIt("commonmark").enable("table").render(comparison_markdown(compared))
+
+
+MAIN = ACCURACY.model_copy(update={"headline": True, "question": "Clean images"})
+
+
+def test_what_differs_comes_first_in_words():
+    worse = difference(MAIN, -0.02, -0.01)
+    said = comparison_markdown(two([MAIN, ECE], [MAIN, ECE], [worse, difference(ECE, -0.02, -0.01)]))
+    assert said.startswith("## What differs\n\n- runs/b is worse by 1.5 points: Accuracy, from 98.0 % to 98.0 %")
+    assert "- Of the 1 other figures of runs/b: 1 better, 0 worse\n" in said
+    assert said.index("## Main figures") < said.index("| Clean images |") < said.index("## Other figures")
+
+
+def test_where_nothing_differs_that_is_said():
+    assert comparison_markdown(two([MAIN, ECE], [MAIN, ECE], [difference(MAIN, -0.01, 0.01)])).startswith(
+        "## What differs\n\n"
+        "- runs/b differs from runs/a in no main figure by more than chance\n"
+        "- Of the 0 other figures of runs/b: 0 better, 0 worse\n\n"
+        "## Main figures\n\n| Property |"
+    )
+
+
+def test_properties_stand_in_the_order_of_the_scorecard():
+    compared = two([ROBUST, ACCURACY], [ROBUST, ACCURACY], [])
+    assert [row.figure.property for row in comparison_rows(compared)] == ["Accuracy", "Adversarial"]
+
+
+@pytest.mark.parametrize(
+    ("of", "low", "high", "side"),
+    [(MAIN, 0.01, 0.03, 1), (MAIN, -0.03, -0.01, -1), (ECE, 0.01, 0.03, -1), (ECE, -0.03, -0.01, 1)],
+)
+def test_better_is_to_the_right_of_the_forest(of, low, high, side):
+    (row,) = comparison_rows(two([of], [of], [difference(of, low, high)]))
+    assert row.entries[1] is not None
+    assert row.entries[1].forest is not None
+    value, left, right = row.entries[1].forest
+    assert 0 <= left < value < right <= 100
+    assert (value - 50) * side > 0
+
+
+def test_a_forest_keeps_its_order_from_a_tenth_of_a_point_to_a_hundred():
+    places = [
+        comparison_rows(two([MAIN], [MAIN], [difference(MAIN, share, share)]))[0].entries[1].forest[0]  # type: ignore[union-attr, index]
+        for share in (-1.0, -0.1, -0.001, 0.0, 0.001, 0.1, 1.0)
+    ]
+    assert places == sorted(set(places))
+    assert (places[0], places[3], places[-1]) == (0, 50, 100)
+    assert places[4] - places[3] > 2
+
+
+def test_the_page_opens_with_what_differs_and_folds_the_rest(tmp_path):
+    compared = two([MAIN, ECE, ROBUST], [MAIN, ECE, ROBUST], [difference(MAIN, -0.02, -0.01)])
+    write_comparison_html(tmp_path / "comparison.html", compared)
+    text = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.words.index("runs/b is worse by 1.5 points") < page.words.index("Every figure Differences are")
+    assert len(page.all("details")) == 3  # the contents and two properties
+    assert not any("open" in part for part in page.all("details"))
+    assert text.count('class="dot worse"') == 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -8,39 +10,39 @@ from hardy.evaluation.scorecard import Estimate
 from hardy.report import formatting
 
 
-def metric(name: str = "accuracy", value: float = 0.5, low: float = 0.4, high: float = 0.6, **setting) -> Estimate:
+def metric(unit: Literal["share", "number"], value: float, low: float, high: float, **more) -> Estimate:
     return Estimate(
         property="adversarial",
-        metric=name,
-        title=name,
-        unit="number",
+        metric="metric",
+        title="area under the curve",
+        unit=unit,
         dataset="mnist/test",
-        setting=setting,
         value=value,
         low=low,
         high=high,
         n=10_000,
         higher_is_better=True,
+        **more,
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "low", "high", "said", "interval"),
+    ("unit", "value", "low", "high", "said", "interval"),
     [
-        ("accuracy", 0.99374, 0.9919, 0.9951, "99.37 %", "99.19 to 99.51 %"),
-        ("robust_accuracy", 0.93, 0.9134, 0.9441, "93.0 %", "91.3 to 94.4 %"),
-        ("max_calibration_error", 0.245, 0.11, 0.42, "24 %", "11 to 42 %"),
-        ("risk_at_coverage", 0.0, 0.0, 0.00038, "0.000 %", "0.000 to 0.038 %"),
-        ("accuracy", 1.0, 1.0, 1.0, "100.00 %", "100.00 to 100.00 %"),
-        ("auroc", 0.97812, 0.9712, 0.9856, "0.978", "0.971 to 0.986"),
-        ("nll", 0.02734, 0.0250, 0.0301, "0.0273", "0.0250 to 0.0301"),
-        ("aurc", 0.000000321, 0.00000024, 0.00000041, "3.21e−07", "2.4e−07 to 4.1e−07"),
-        ("seconds", 12345.6, 12000.0, 12700.0, "12,346", "12,000 to 12,700"),
-        ("gain", -0.0001, -0.1, 0.1, "0.00", "−0.10 to 0.10"),
+        ("share", 0.99374, 0.9919, 0.9951, "99.37 %", "99.19 to 99.51 %"),
+        ("share", 0.93, 0.9134, 0.9441, "93.0 %", "91.3 to 94.4 %"),
+        ("share", 0.245, 0.11, 0.42, "24 %", "11 to 42 %"),
+        ("share", 0.0, 0.0, 0.00038, "0.000 %", "0.000 to 0.038 %"),
+        ("share", 1.0, 1.0, 1.0, "100.00 %", "100.00 to 100.00 %"),
+        ("number", 0.97812, 0.9712, 0.9856, "0.978", "0.971 to 0.986"),
+        ("number", 0.02734, 0.0250, 0.0301, "0.0273", "0.0250 to 0.0301"),
+        ("number", 0.000000321, 0.00000024, 0.00000041, "3.21e−07", "2.4e−07 to 4.1e−07"),
+        ("number", 12345.6, 12000.0, 12700.0, "12,346", "12,000 to 12,700"),
+        ("number", -0.0001, -0.1, 0.1, "0.00", "−0.10 to 0.10"),
     ],
 )
-def test_as_many_digits_as_the_interval_supports(name, value, low, high, said, interval):
-    figure = formatting.figure(metric(name, value, low, high))
+def test_as_many_digits_as_the_interval_supports(unit, value, low, high, said, interval):
+    figure = formatting.figure(metric(unit, value, low, high))
     assert (figure.value, figure.interval) == (said, interval)
 
 
@@ -71,16 +73,17 @@ def test_settings_in_words(setting, said):
     assert formatting.setting_words(setting) == said
 
 
-def test_names_come_from_the_field_or_from_the_code():
-    assert formatting.figure(metric("ece")).name == "Expected calibration error"
-    assert formatting.figure(metric("robust_accuracy")).name == "Robust accuracy"
-    assert formatting.figure(metric("something_new")).name == "Something new"
+def test_a_figure_is_called_by_its_title_and_asked_for_by_its_question():
+    without = formatting.figure(metric("share", 0.5, 0.4, 0.6))
+    assert (without.name, without.question) == ("Area under the curve", "Area under the curve")
+    asked = formatting.figure(metric("share", 0.5, 0.4, 0.6, question="Spots its own mistakes"))
+    assert (asked.name, asked.question) == ("Area under the curve", "Spots its own mistakes")
 
 
-def test_a_figure_outside_the_unit_interval_is_no_share():
-    assert formatting.is_share(metric("accuracy"))
-    assert not formatting.is_share(metric("accuracy", high=1.2))
-    assert not formatting.is_share(metric("aurc"))
+def test_the_unit_alone_decides_on_percent():
+    assert formatting.figure(metric("share", 0.5, 0.4, 0.6)).value == "50 %"
+    assert formatting.figure(metric("number", 0.5, 0.4, 0.6)).value == "0.50"
+    assert formatting.percent(metric("number", 0.5, 0.4, 0.6)) == "50 %"
 
 
 def test_nested_settings_become_dotted_names():

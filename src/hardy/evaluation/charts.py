@@ -67,11 +67,15 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of a gallery: (H, W) or (H, W, 3), in [0, 1], or in [-1, 1] where ``signed`` (a difference)."""
+    """One image of a gallery: (H, W) or (H, W, 3), in [0, 1], or in [-1, 1] where ``signed`` (a difference).
+
+    ``classes`` names the true class and the predicted one, by which the report finds the picture.
+    """
 
     image: Floats
     caption: str
     signed: bool = False
+    classes: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Runs side by side, as a page and as Markdown."""
+"""Runs side by side, as a page and as Markdown: what differs first."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -9,11 +10,13 @@ from hardy.evaluation.compare import Comparison, Difference, identity
 from hardy.evaluation.scorecard import Estimate
 from hardy.files import write_text
 from hardy.report import formatting
-from hardy.report.markdown import inline, table
 from hardy.report.page import render
 
 Verdict = Literal["better", "worse", "differs", ""]
 _MARKS = {"better": "▲ better", "worse": "▼ worse", "differs": "◆ differs", "": ""}
+
+# The forest's axis is linear up to here, in shares, and logarithmic beyond: a tenth of a point and fifty fit on it.
+_LINEAR = 0.001
 
 
 class Entry(NamedTuple):
@@ -25,6 +28,7 @@ class Entry(NamedTuple):
     difference_interval: str = ""
     verdict: Verdict = ""
     paired: bool = True
+    forest: tuple[float, float, float] | None = None
 
     @property
     def mark(self) -> str:
@@ -39,12 +43,14 @@ class Row(NamedTuple):
 
 
 def comparison_rows(comparison: Comparison) -> list[Row]:
-    """One row a figure, in the order in which the figures first occur."""
+    """One row per figure, property by property, in the order in which the figures first occur."""
     known = {(difference.identity, difference.run): difference for difference in comparison.differences}
     by_run = [{identity(estimate): estimate for estimate in card.estimates} for card in comparison.scorecards]
     estimates: dict[tuple[str, str, str, str], Estimate] = {}
     for run in by_run:
         estimates |= {key: estimate for key, estimate in run.items() if key not in estimates}
+    order = list(dict.fromkeys(name for card in comparison.scorecards for name in card.properties))
+    places = {name: place for place, name in enumerate(order)}
     return [
         Row(
             formatting.figure(estimate),
@@ -52,69 +58,54 @@ def comparison_rows(comparison: Comparison) -> list[Row]:
                 _entry(run[key], known.get((key, place))) if key in run else None for place, run in enumerate(by_run)
             ),
         )
-        for key, estimate in estimates.items()
+        for key, estimate in sorted(estimates.items(), key=lambda item: places.get(item[0][0], len(places)))
     ]
 
 
 def write_comparison_html(path: Path, comparison: Comparison) -> None:
-    """Replace ``path`` with the comparison as a page: one file, no network, no script.
+    """Replace ``path`` with the comparison as a page: one file, no network.
 
     Raises:
         HardyError: the file cannot be written.
     """
-    by_property: dict[str, list[Row]] = {}
-    for row in comparison_rows(comparison):
-        by_property.setdefault(row.figure.property, []).append(row)
-    write_text(path, render("compare.html.j2", comparison=comparison, by_property=by_property, legend=LEGEND))
+    ticks = [(_forest_place(points / 100), f"{points:+g}".replace("-", "−")) for points in (-100, -10, -1, 1, 10, 100)]
+    write_text(path, render("compare.html.j2", comparison=comparison, rows=comparison_rows(comparison), ticks=ticks))
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """The comparison as Markdown: a table of one row a figure and a column a run, and what the marks mean."""
-    header = ("Property", "Figure", "Setting", "Measured on", *comparison.names)
-    rows = [
-        (
-            row.figure.property,
-            row.figure.name,
-            row.figure.setting,
-            row.figure.dataset,
-            *(_cell(entry) for entry in row.entries),
-        )
-        for row in comparison_rows(comparison)
-    ]
-    body = table(header, rows, numeric=range(4, len(header)))
-    return f"{body}\n\n{inline(LEGEND)}\n"
+    """The comparison as Markdown: what differs, then a row per figure and a column per run, the main figures first."""
+    return render("compare.md.j2", comparison=comparison, rows=comparison_rows(comparison))
 
 
-LEGEND = (
-    "Differences are to the first run, with their 95 % intervals. "
-    "▲ better and ▼ worse mark an interval that excludes zero; ◆ differs, where neither direction is better. "
-    "† marks runs that did not measure the same examples, so that their interval is wider."
-)
-
-
-def _cell(entry: Entry | None) -> str:
-    if entry is None:
-        return "–"
-    if not entry.difference:
-        return f"{entry.value} ({entry.interval})"
-    dagger = "" if entry.paired else "†"
-    return f"{entry.value}; {entry.difference} ({entry.difference_interval}){dagger} {entry.mark}".rstrip()
-
-
-def _entry(metric: Estimate, difference: Difference | None) -> Entry:
-    figure = formatting.figure(metric)
+def _entry(estimate: Estimate, difference: Difference | None) -> Entry:
+    figure = formatting.figure(estimate)
     if difference is None:
         return Entry(figure.value, figure.interval)
-    value, low, high = formatting.numbers(difference.value, difference.low, difference.high, share=figure.share)
-    unit = " points" if figure.share else ""
+    numbers = (difference.value, difference.low, difference.high)
+    value, low, high = formatting.numbers(*numbers, share=figure.share)
     return Entry(
         figure.value,
         figure.interval,
-        _signed(value) + unit,
+        _signed(value) + (" points" if figure.share else ""),
         f"{_signed(low)} to {_signed(high)}",
-        _verdict(difference, metric.higher_is_better),
+        _verdict(difference, estimate.higher_is_better),
         difference.paired,
+        _forest(estimate, numbers),
     )
+
+
+def _forest(estimate: Estimate, numbers: tuple[float, ...]) -> tuple[float, float, float] | None:
+    """Where value, low and high stand in percent of the forest's width, better to the right; None without bounds."""
+    if estimate.bounds is None or not all(map(math.isfinite, numbers)):
+        return None
+    whole = (estimate.bounds[1] - estimate.bounds[0]) * (-1 if estimate.higher_is_better is False else 1)
+    value, *ends = (_forest_place(number / whole) for number in numbers)
+    return value, min(ends), max(ends)
+
+
+def _forest_place(share: float) -> float:
+    reach = math.log1p(min(abs(share), 1.0) / _LINEAR) / math.log1p(1 / _LINEAR)
+    return 50 + math.copysign(50 * reach, share)
 
 
 def _verdict(difference: Difference, higher_is_better: bool | None) -> Verdict:

@@ -1,4 +1,4 @@
-"""The headline figures for the terminal."""
+"""The verdicts and the headline figures for the terminal."""
 
 from __future__ import annotations
 
@@ -8,23 +8,34 @@ from rich.text import Text
 
 from hardy.evaluation.scorecard import Scorecard
 from hardy.report import formatting
+from hardy.report.verdicts import LEVELS, verdicts
+
+_COLORS = {"poor": "red", "fair": "yellow", "good": "green", "unknown": "dim"}
 
 
 def print_scorecard(scorecard: Scorecard, console: Console) -> None:
-    """Print the headline figures, with how many warnings there are and how much was skipped."""
+    """Print the verdicts and headline figures, with how many warnings there are and how much was skipped."""
     # Text, not str: rich reads markup in a str, and names come from outside.
-    table = Table(title=Text(scorecard.subject.name, style="bold"), title_justify="left", box=None, pad_edge=False)
+    console.print(Text(scorecard.subject.name, style="bold"))
+    for verdict in verdicts(scorecard):
+        line = Text("{} {:10} ".format(*LEVELS[verdict.level]), style=_COLORS[verdict.level])
+        line.append(f"{verdict.subject}: ", style="bold default").append(verdict.words, style="default")
+        console.print(line)
+    table = Table(box=None, pad_edge=False)
     table.add_column("Figure")
     table.add_column("Value", justify="right", no_wrap=True)
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("Examples", justify="right", no_wrap=True)
-    for figure in map(formatting.figure, filter(lambda metric: metric.headline, scorecard.estimates)):
-        name = Text(figure.name)
-        name.append(f"\n{', '.join(filter(None, (figure.property, figure.setting, figure.dataset)))}", style="dim")
+    for figure in map(formatting.figure, filter(lambda estimate: estimate.headline, scorecard.estimates)):
+        name = Text(figure.question)
+        detail = figure.name if figure.name != figure.question else figure.property
+        name.append(f"\n{', '.join(filter(None, (detail, figure.setting, figure.dataset)))}", style="dim")
         table.add_row(
             name, Text(f"{figure.value} {figure.direction[:1]}".strip(), style="bold"), figure.interval, figure.n
         )
-    console.print(table)
+    if table.row_count:
+        console.print()
+        console.print(table)
     counts = [
         _count(len(scorecard.estimates), "figure"),
         _count(len(scorecard.warnings), "warning"),

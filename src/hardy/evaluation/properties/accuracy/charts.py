@@ -42,6 +42,7 @@ def draw(results: Results) -> list[Chart]:
             Picture(
                 picture_of(image),
                 f"{names[answers.labels[i]]} taken for {names[answers.predicted[i]]}, {confidence[i]:.1%} sure",
+                classes=(names[answers.labels[i]], names[answers.predicted[i]]),
             )
             for image, i in zip(images, worst, strict=True)
         ]
