@@ -182,6 +182,12 @@ def load_bundle(path: str | Path) -> Bundle:
     Raises:
         BundleError: no bundle; a file is missing, altered, not listed or not a regular file; a listed path leaves the
             folder; another schema; or its parts do not fit each other.
+
+    Example:
+        >>> from hardy.deployment import load_bundle, write_bundle
+        >>> write_bundle("my-bundle", bundle, card="# My bundle")
+        >>> load_bundle("my-bundle").manifest.classes[:3]
+        ('0', '1', '2')
     """
     path = Path(path)
     files = _checked_files(path)
