@@ -36,15 +36,11 @@ CORRUPTIONS = (
 """The 15 of MNIST-C, in the order of its paper."""
 
 
-def _idx_pair(
-    examples: int,
-    prefix: str,
-    *,
-    sha256: tuple[str | None, str | None] = (None, None),
-    gz_sha256: tuple[str | None, str | None] = (None, None),
-) -> PublishedSplit:
+def _idx_pair(examples: int, prefix: str, *hashes: str, of: str = "sha256") -> PublishedSplit:
+    """Images and labels in IDX files; their hashes, if published, are ``of`` the plain or the gzip files."""
     names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
-    return PublishedSplit(examples, tuple(map(DataFile, names, sha256, gz_sha256)))
+    proofs = [{of: digest} for digest in hashes] or [{}, {}]
+    return PublishedSplit(examples, tuple(DataFile(name, **proof) for name, proof in zip(names, proofs, strict=True)))
 
 
 _MNIST = DatasetEntry(
@@ -55,18 +51,14 @@ _MNIST = DatasetEntry(
         "train": _idx_pair(
             60_000,
             "train",
-            sha256=(
-                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-            ),
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
         ),
         "test": _idx_pair(
             10_000,
             "t10k",
-            sha256=(
-                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-            ),
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
     },
     classes=tuple("0123456789"),
@@ -88,18 +80,14 @@ _FASHION = DatasetEntry(
         "train": _idx_pair(
             60_000,
             "train",
-            sha256=(
-                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-            ),
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
         ),
         "test": _idx_pair(
             10_000,
             "t10k",
-            sha256=(
-                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-            ),
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         ),
     },
     classes=("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
@@ -123,10 +111,8 @@ _NOTMNIST = DatasetEntry(
         "test": _idx_pair(
             10_000,
             "t10k",
-            sha256=(
-                "8e7f38ae95cc8f48e0986175ffc9137e5007ebcf3d8fdf6656c904eb9dab198b",
-                "5f8e6012f2ce730700d8d05fca098bc47f71d25b890e4bec7ac5ebfd614a4001",
-            ),
+            "8e7f38ae95cc8f48e0986175ffc9137e5007ebcf3d8fdf6656c904eb9dab198b",
+            "5f8e6012f2ce730700d8d05fca098bc47f71d25b890e4bec7ac5ebfd614a4001",
         )
     },
     classes=tuple("ABCDEFGHIJ"),
@@ -146,18 +132,16 @@ _KMNIST = DatasetEntry(
         "train": _idx_pair(
             60_000,
             "train",
-            gz_sha256=(
-                "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
-                "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
-            ),
+            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+            of="gz_sha256",
         ),
         "test": _idx_pair(
             10_000,
             "t10k",
-            gz_sha256=(
-                "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
-                "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
-            ),
+            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+            of="gz_sha256",
         ),
     },
     classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),

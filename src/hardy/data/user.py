@@ -41,6 +41,13 @@ def load_user_dataset(path: str | Path, split: str = "test") -> Dataset:
     Raises:
         DataError: nothing there; no such split; broken, too large, or not as above. The message names the first file
             or array at fault.
+
+    Example:
+        >>> import numpy as np
+        >>> from hardy.data import load_user_dataset
+        >>> np.savez("mine.npz", images=np.zeros((4, 28, 28), np.uint8), labels=[0, 1, 1, 0], classes=["cat", "dog"])
+        >>> load_user_dataset("mine.npz").classes
+        ('cat', 'dog')
     """
     path = Path(path)
     if split not in SPLITS:

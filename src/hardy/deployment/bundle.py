@@ -10,10 +10,10 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import safetensors.numpy
@@ -45,6 +45,9 @@ REQUIRED = {BUNDLE, WEIGHTS, FITTED, CARD}
 MAX_BYTES = 1 << 32
 """Of all files together."""
 
+AnyPath: TypeAlias = str | Path
+Paths: TypeAlias = list[str] | list[Path] | tuple[AnyPath, ...]
+
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -74,16 +77,10 @@ class Bundle:
         return Thresholds(self.manifest.rules.max_ood_score, self.manifest.rules.min_confidence)
 
     @overload
-    def predict(self, images: str | Path, *, polarity: str = "", save_input: str | Path | None = None) -> Answer: ...
-
+    def predict(self, images: Paths, *, polarity: str = ..., save_input: AnyPath | None = ...) -> list[Answer]: ...
     @overload
-    def predict(
-        self, images: Sequence[str | Path], *, polarity: str = "", save_input: str | Path | None = None
-    ) -> list[Answer]: ...
-
-    def predict(
-        self, images: str | Path | Sequence[str | Path], *, polarity: str = "", save_input: str | Path | None = None
-    ) -> Answer | list[Answer]:
+    def predict(self, images: AnyPath, *, polarity: str = ..., save_input: AnyPath | None = ...) -> Answer: ...
+    def predict(self, images: AnyPath | Paths, *, polarity: str = "", save_input: AnyPath | None = None) -> Any:
         """Answer or abstain for image files: PNG, JPEG, or NPY.
 
         Args:
@@ -105,11 +102,10 @@ class Bundle:
             >>> answer.best, answer.answer in (answer.best, None)
             ('7', True)
         """
-        one = isinstance(images, str | Path)
         paths = [images] if isinstance(images, str | Path) else images
         polarity = polarity or self.manifest.preprocessing.polarity
         answers = predict_files(paths, self.answer, self.manifest.classes, polarity, save_input)
-        if not one:
+        if paths is images:
             return answers
         if len(answers) > 1:
             raise DataError(f"{images} holds {len(answers)} images; pass a list of paths to get a list of answers")
@@ -182,6 +178,12 @@ def load_bundle(path: str | Path) -> Bundle:
     Raises:
         BundleError: no bundle; a file is missing, altered, not listed or not a regular file; a listed path leaves the
             folder; another schema; or its parts do not fit each other.
+
+    Example:
+        >>> from hardy.deployment import load_bundle, write_bundle
+        >>> write_bundle("my-bundle", bundle, card="# My bundle")
+        >>> load_bundle("my-bundle").manifest.classes[:3]
+        ('0', '1', '2')
     """
     path = Path(path)
     files = _checked_files(path)

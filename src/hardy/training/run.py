@@ -58,10 +58,10 @@ def train(
     Example:
         >>> from dataclasses import replace
         >>> from hardy.training import RECIPES, train
-        >>> small = replace(RECIPES["fast"], model_arguments={"width": 2}, batch_size=1000)
-        >>> run = train(small, out)
-        >>> run.manifest["training"]["status"]
-        'trained'
+        >>> small = replace(RECIPES["fast"], model_arguments={"width": 8}, epochs=2, averaging=0.9)
+        >>> run = train(small, data="digits.npz")
+        >>> run.path, run.manifest["training"]["status"]
+        (PosixPath('runs/fast-1'), 'trained')
     """
     if isinstance(recipe, str):
         recipe = RECIPES.find(recipe)
