@@ -31,3 +31,11 @@ def test_a_name_is_taken_once_and_free_after_removal() -> None:
         fruits.add(Fruit("pear"))
     fruits.remove("pear")
     assert fruits.add(Fruit("pear")) in fruits.values()
+
+
+def test_an_item_is_held_for_as_long_as_the_context_lasts() -> None:
+    fruits = Registry("fruit", [Fruit("pear")])
+    with pytest.raises(ValueError, match="stop"), fruits.holding(Fruit("fig")) as fig:
+        assert fruits.find("fig") is fig
+        raise ValueError("stop")
+    assert list(fruits) == ["pear"]
