@@ -4,8 +4,9 @@
 
 BEFORE and AFTER are run folders, or folders that hold runs of the same names. Files and figures may have been renamed
 between two versions of hardy, so measurements are paired by what they hold: the indices of their examples and the
-values of their columns, whatever the columns are called. What is left over is paired by name, and what differs is shown.
-Estimates are paired by property, metric, dataset and setting, then by their numbers. Values are compared exactly.
+values of their columns, whatever the columns are called. What is left over is paired by name, and what differs
+is shown. Estimates are paired by property, metric, dataset and setting, then by their numbers.
+Values are compared exactly.
 
 Exit status 1 if something of BEFORE differs or is missing in AFTER; what only AFTER has is shown and is no difference.
 """

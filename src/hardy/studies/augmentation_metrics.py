@@ -16,7 +16,7 @@ from torch import nn
 from hardy.attacks import ATTACKS, run_attack, with_settings
 from hardy.augmentations.geometry import rotate
 from hardy.augmentations.noise import gaussian_noise
-from hardy.corruptions import PUBLISHED, corrupt
+from hardy.corruptions import PUBLISHED, corrupt_with
 from hardy.evaluation.framework import (
     Columns,
     EvaluationContext,
@@ -45,7 +45,7 @@ ATTACK_STEPS = 20
 CHANGES: dict[str, Callable[[Images, Randomness], Images]] = {
     "rotated": partial(rotate, **ROTATION),
     "noisy": partial(gaussian_noise, **NOISE),
-    **{f"mnist-c/{name}": lambda images, rng, name=name: corrupt(images, name, None, rng) for name in PUBLISHED},
+    **{f"mnist-c/{name}": lambda images, rng, name=name: corrupt_with(images, name, None, rng) for name in PUBLISHED},
 }
 
 CLEAN, ROTATED, NOISY, MNIST_C, ATTACKED = (
