@@ -32,9 +32,9 @@ def study(
 ) -> None:
     """Train and measure several arms side by side: a table with intervals."""
     from hardy.cli.progress import study_progress
-    from hardy.studies import Options, get_study, run_study
+    from hardy.studies import STUDIES, Options, run_study
 
-    chosen = get_study(name)
+    chosen = STUDIES.find(name)
     options = Options(
         model=model or chosen.model,
         seeds=seeds,
