@@ -232,3 +232,21 @@ def test_square_asks_in_linf_about_what_changes_something(count: int) -> None:
         give_up=math.inf,
     )
     assert 0.3 < asked.count / (2000 * count) < 0.6
+
+
+@pytest.mark.parametrize(("queries", "side"), [(300, 9), (5000, 2)])
+def test_square_goes_on_from_a_warm_start_with_a_twentieth_of_its_own_queries(queries: int, side: int) -> None:
+    """Patches are as small as after as many: .8 of 28 x 28 pixels, halved 3 times after 300 and 7 times after 5,000."""
+    count, sizes = 128, []
+
+    def watched(asked: Tensor) -> Tensor:
+        rows, columns = ((asked != images).any(1).any(axis) for axis in (2, 1))
+        sizes.append((rows.sum(1), columns.sum(1)))
+        return torch.tensor([[1.0, 0.0]]).expand(count, 2)
+
+    images, labels = torch.full((count, 1, 28, 28), 0.5), torch.zeros(count, dtype=torch.int64)
+    settings = SQUARE.settings | {"queries": queries, "give_up": math.inf}
+    SQUARE.function(watched, images, labels, ThreatModel("linf", 0.1), rng=streams(count), start=images, **settings)
+    # The start itself is asked about, then each patch; nothing is ever better, so each lies on the start alone.
+    assert len(sizes) == 1 + queries // 20
+    assert all((size == side).all() for both in sizes[1:] for size in both)

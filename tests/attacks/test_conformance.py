@@ -72,14 +72,13 @@ def test_an_attack_does_the_same_again_and_at_any_batch_size(attack: Attack, nor
     [
         (attack, norm)
         for attack in ATTACKS.values()
-        if attack.refining is not None and attack.search == "fixed"
+        if attack.warm_start and attack.search == "fixed"
         for norm in attack.norms
     ],
     ids=lambda it: it.name if isinstance(it, Attack) else it,
 )
-def test_a_refining_search_goes_on_where_another_ended(attack: Attack, norm: Norm) -> None:
+def test_a_warm_start_goes_on_where_another_search_ended(attack: Attack, norm: Norm) -> None:
     classifier, (images, labels, indices) = small_classifier().eval(), some_digits()
-    assert attack.refining is not None
     threat = ThreatModel(norm, RADIUS[norm])
     first = run_attack(classifier, images, labels, attack, [threat], rng=Randomness(0, indices), precision="float32")
     with torch.no_grad():
@@ -89,7 +88,7 @@ def test_a_refining_search_goes_on_where_another_ended(attack: Attack, norm: Nor
         start = torch.lerp(clean, first.images[rows], 0.99)
         fooled = classifier(start).argmax(1) != labels
         assert len(rows)
-        given = {**attack.settings, **attack.refining, "start": start}
+        given = {**attack.settings, "start": start}
         if attack.clean_gradient:
             given["clean_gradient"] = torch.zeros_like(clean)
         found = attack.function(classifier, clean, labels, threat, rng=Randomness(0, indices[rows]), **given)

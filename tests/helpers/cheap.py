@@ -27,11 +27,7 @@ _AT_MOST = {
 
 def cheaper(attack: Attack) -> Attack:
     """The attack with fewer steps, restarts, targets, …"""
-    settings, refining = (
-        None if given is None else {name: _cut(name, value) for name, value in given.items()}
-        for given in (attack.settings, attack.refining)
-    )
-    return replace(attack, settings=settings, refining=refining)
+    return replace(attack, settings={name: _cut(name, value) for name, value in attack.settings.items()})
 
 
 def make_attacks_cheaper(patch: pytest.MonkeyPatch) -> None:

@@ -22,9 +22,9 @@ from hardy.validation import Classifier, Images, Labels
 # In l1: radius as a multiple of eps, and the share of the steps spent there.
 L1_STAGES = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
 
-# The longest step of a climb that goes on where another ended, as a multiple of eps, and how many steps it has.
-REFINING_STEP = 0.25
-REFINING_STEPS = 25
+# The longest step from a warm start, as a multiple of eps, and the share of the steps.
+WARM_STEP = 0.25
+WARM_SHARE = 0.25
 
 
 def apgd(
@@ -48,7 +48,7 @@ def apgd(
         objective: its name.
         give_up: after three fifths of its steps a climb is given up where it would not reach 0 even at so many times
             the rate of its gains in the last fifth; infinity where 0 means nothing, as for the cross-entropy.
-        start: where one climb begins, with short steps, instead of at random.
+        start: where one climb begins instead of at random, with short steps and a quarter as many.
     """
 
     def objective_of(_: Tensor) -> Objective:
@@ -59,7 +59,8 @@ def apgd(
         return _run(classifier, images[rows], labels[rows], threat, streams, steps, objective_of, give_up)
 
     if start is not None:
-        found, _ = climb(classifier, images, labels, threat, start, steps, objective_of, give_up, longest=REFINING_STEP)
+        steps = math.ceil(WARM_SHARE * steps)
+        found, _ = climb(classifier, images, labels, threat, start, steps, objective_of, give_up, longest=WARM_STEP)
         return found
     return _highest(images, run, restarts[threat.norm])
 
@@ -92,7 +93,8 @@ def apgd_targeted(
 
     if start is not None:
         nearest = towards(classes[:, 0])
-        found, _ = climb(classifier, images, labels, threat, start, steps, nearest, give_up, longest=REFINING_STEP)
+        steps = math.ceil(WARM_SHARE * steps)
+        found, _ = climb(classifier, images, labels, threat, start, steps, nearest, give_up, longest=WARM_STEP)
         return found
     return _highest(images, run, classes.shape[1])
 
@@ -151,7 +153,7 @@ APGD_CE = Attack(
     norms=("linf", "l2", "l1"),
     reference=_PAPERS,
     settings={"steps": 100, "restarts": _RESTARTS, "objective": "cross_entropy", "give_up": math.inf},
-    refining={"steps": REFINING_STEPS},
+    warm_start=True,
 )
 APGD_DLR = Attack(
     name="apgd-dlr",
@@ -160,7 +162,7 @@ APGD_DLR = Attack(
     norms=("linf", "l2", "l1"),
     reference=_PAPERS,
     settings={"steps": 100, "restarts": _RESTARTS, "objective": "dlr", "give_up": GIVE_UP},
-    refining={"steps": REFINING_STEPS},
+    warm_start=True,
 )
 APGD_TARGETED = Attack(
     name="apgd-t",
@@ -169,5 +171,5 @@ APGD_TARGETED = Attack(
     norms=("linf", "l2", "l1"),
     reference=_PAPERS,
     settings={"steps": 100, "targets": {"linf": 9, "l2": 9, "l1": 5}, "give_up": GIVE_UP},
-    refining={"steps": REFINING_STEPS},
+    warm_start=True,
 )

@@ -38,8 +38,8 @@ class Attack:
         search: ``fixed`` looks inside the ball of the threat model; ``smallest`` looks for the smallest perturbation,
             whatever the radius, which is then held against it.
         settings: what the function is called with besides.
-        refining: settings of a short search in float32 after one in less. An attack that searches inside the ball then
-            takes ``start`` too, float32 (N, C, H, W), where the first search ended.
+        warm_start: whether the function takes ``start`` too, float32 (N, C, H, W): where a search in lower precision
+            ended. From there it searches in float32 with a share of its budget.
         gradients: whether it needs them.
         rough: whether the function takes another classifier, ``rough``, with the same answers up to rounding but
             cheaper, for what it checks with the classifier afterwards.
@@ -54,7 +54,7 @@ class Attack:
     reference: str
     search: Literal["fixed", "smallest"] = "fixed"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    refining: Mapping[str, Any] | None = None
+    warm_start: bool = False
     gradients: bool = True
     rough: bool = False
     clean_gradient: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -126,7 +126,7 @@ def run_attacks(
             for number, attack in enumerate(attacks):
                 if attack.search == "fixed":
                     # What has withstood one attack falls to the next too seldom for a second whole search to pay.
-                    promising = number == 0 or precision == "bf16" or attack.refining is not None
+                    promising = number == 0 or precision == "bf16" or attack.warm_start
                     campaign.run_fixed(
                         attack, number, threat, search, reduced if promising else None, pilot=precision == "auto"
                     )
@@ -134,17 +134,14 @@ def run_attacks(
                     # The smallest perturbation is looked for once and held against every radius.
                     largest = ascending[-1]
                     if attack.rough and reduced is not None:
-                        campaign.run(attack, number, largest, campaign.standing(threat), search, rough=reduced)
-                        left = campaign.standing(largest)
-                        campaign.run(_refined(attack), number, largest, left, search, again=True)
+                        standing = campaign.standing(threat)
+                        ended = campaign.run(attack, number, largest, standing, search, rough=reduced)
+                        stands = outcome.norm[standing] > largest.eps
+                        start = ended[stands] if attack.warm_start else None
+                        campaign.run(attack, number, largest, standing[stands], search, start=start, again=True)
                     else:
                         campaign.run(attack, number, largest, campaign.standing(threat), search)
     return outcome
-
-
-def _refined(attack: Attack) -> Attack:
-    """The attack as it searches after a search in reduced precision."""
-    return replace(attack, settings={**attack.settings, **(attack.refining or {})})
 
 
 @dataclass
@@ -180,10 +177,10 @@ class _Campaign:
         with ``pilot`` it is looked at first whether that pays.
         """
         standing = self.standing(threat)
-        if reduced is not None and attack.refining is not None and bf16_tells_apart(threat, self.images[0].numel()):
+        if reduced is not None and attack.warm_start and bf16_tells_apart(threat, self.images[0].numel()):
             ended = self.run(attack, number, threat, standing, reduced)
             stands = self.outcome.norm[standing] > threat.eps
-            self.run(_refined(attack), number, threat, standing[stands], search, start=ended[stands])
+            self.run(attack, number, threat, standing[stands], search, start=ended[stands], again=True)
             return
         if reduced is not None:
             pays = True
@@ -211,7 +208,7 @@ class _Campaign:
     ) -> Images:
         """Attack the chosen examples, from ``start`` where given, and enter what was found; where the search ended.
 
-        ``again``, and from ``start``, random numbers are other ones.
+        ``again``, random numbers are other ones.
         """
         ended = self.images[chosen]
         for places in torch.arange(len(chosen)).split(self.batch_size) if len(chosen) else ():
@@ -220,7 +217,7 @@ class _Campaign:
             given: dict[str, Any] = dict(attack.settings)
             if start is not None:
                 given["start"] = start[places]
-            if again or start is not None:
+            if again:
                 rng = rng.fold("refining")
             if attack.rough:
                 given["rough"] = rough or classifier

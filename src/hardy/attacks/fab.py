@@ -5,6 +5,7 @@ Croce and Hein, ICML 2020, arXiv:1907.02044.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -33,7 +34,8 @@ def fab_targeted(
     stop_within_eps: bool,
     start: Images | None = None,
 ) -> Images:
-    """Walk along the boundary to each target, as near to the image as it goes; from ``start``, to its likeliest one.
+    """Walk along the boundary to each target, as near to the image as it goes; from ``start``, to its likeliest
+    one and in a fifth of the steps.
 
     Args:
         steps: towards each target.
@@ -51,7 +53,7 @@ def fab_targeted(
     if start is None:
         start = images
     else:
-        targets = 1
+        targets, steps = 1, math.ceil(steps / 5)
     with torch.no_grad():
         classes = likeliest_wrong_classes(classifier(start), labels, targets)
     for wanted in classes.T:
@@ -173,5 +175,5 @@ FAB_TARGETED = Attack(
     norms=("linf", "l2", "l1"),
     reference=_REFERENCE,
     settings={**_SETTINGS, "stop_within_eps": True},
-    refining={"steps": 20},
+    warm_start=True,
 )

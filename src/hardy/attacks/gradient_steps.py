@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -33,16 +35,17 @@ def projected_gradient(
     rng: Randomness,
     steps: int,
     step_size: float,
+    warm_share: float,
     clean_gradient: Tensor | None = None,
     start: Images | None = None,
 ) -> Images:
     """``steps`` steps of length ``step_size`` times eps, each projected into the ball.
 
-    From ``start``, or from the images themselves where the ``clean_gradient`` is given, else from a random start. An
-    image that is fooled leaves the batch with the perturbation that fooled it.
+    From ``start``, with ``warm_share`` of the steps, or from the images themselves where the ``clean_gradient`` is
+    given, else from a random start. An image that is fooled leaves the batch with the perturbation that fooled it.
     """
     if start is not None:
-        current, clean_gradient = start, None
+        current, clean_gradient, steps = start, None, math.ceil(warm_share * steps)
     else:
         current = threat.random_start(images, rng) if clean_gradient is None else images
     result = current.clone()
@@ -104,8 +107,8 @@ PGD = Attack(
     function=projected_gradient,
     norms=("linf", "l2", "l1"),
     reference="Madry et al., ICLR 2018, arXiv:1706.06083",
-    settings={"steps": 40, "step_size": 1 / 30},
-    refining={"steps": 5},
+    settings={"steps": 40, "step_size": 1 / 30, "warm_share": 0.125},
+    warm_start=True,
 )
 SMOOTHED_PGD = Attack(
     name="smoothed-pgd",

@@ -52,8 +52,8 @@ BASIC_ITERATIVE = Attack(
     function=projected_gradient,
     norms=("linf", "l2"),
     reference="Kurakin, Goodfellow and Bengio, ICLR workshops 2017, arXiv:1607.02533",
-    settings={"steps": 10, "step_size": 0.2},
-    refining={"steps": 3},
+    settings={"steps": 10, "step_size": 0.2, "warm_share": 0.25},
+    warm_start=True,
     clean_gradient=True,
 )
 MOMENTUM_ITERATIVE = Attack(

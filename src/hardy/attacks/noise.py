@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -56,6 +58,7 @@ def salt_and_pepper(
     rough: Classifier,
     steps: int,
     patience: int,
+    start: Images | None = None,
 ) -> Images:
     """Pixels set to 0 or 1 at random, in all channels: the smallest change in l2 that fools, of ``steps`` tries.
 
@@ -65,8 +68,12 @@ def salt_and_pepper(
     no try goes to an image that could not be an improvement, nor to an amount so small that it hardly ever fools. An
     image that has been fooled and then withstood ``patience`` tries in a row is left at that.
 
+    With ``start``, a search in lower precision has found nothing, and a quarter of the tries is left.
+
     ``rough`` judges the tries. What a draw has come to is asked of the classifier itself, and taken back if it stands.
     """
+    if start is not None:
+        steps = math.ceil(steps / 4)
     count, channels, height, width = images.shape
     pixels = height * width
     result = images.clone()
@@ -153,7 +160,7 @@ SALT_AND_PEPPER = Attack(
     reference="Rauber, Brendel and Bethge, arXiv:1707.04131",
     search="smallest",
     settings={"steps": 160, "patience": 20},
-    refining={"steps": 40},
+    warm_start=True,
     gradients=False,
     rough=True,
 )

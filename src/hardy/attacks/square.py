@@ -79,7 +79,6 @@ def square(
     queries: int,
     first_share: float,
     give_up: float,
-    asked: int = 0,
     start: Images | None = None,
 ) -> Images:
     """Change one square patch a query, and keep what brings the best wrong logit nearer to the right one.
@@ -92,9 +91,12 @@ def square(
         first_share: share of the image that the first patches cover (``p_init`` in the paper).
         give_up: after two fifths of the queries, and 2,000 at least, a search is given up where it would not reach 0
             even at so many times the rate of its gains in the last tenth.
-        asked: how many queries the search from which ``start`` comes has had: patches are as small as after those.
-        start: where to begin instead of with stripes or tiles.
+        start: where a search of as many queries has ended: a twentieth of them follow, with patches as small as after
+            those. Else stripes or tiles are the start.
     """
+    asked = 0
+    if start is not None:
+        asked, queries = queries, math.ceil(queries / 20)
     shape = images.shape[1:]
     ask = partial(_ask, classifier, shape)
     result = images.clone()
@@ -104,7 +106,7 @@ def square(
     lead = ask(best, labels)
     state = _Search(rows, flat, best, labels, lead, lead, rows[:, None, None], rows)
     tenth = max(queries // 10, 1)
-    shrinks = (after + 1 for after in SHRINKS_AFTER if after < queries)
+    shrinks = (after + 1 - asked for after in SHRINKS_AFTER if asked <= after < asked + queries)
     cuts = sorted({queries, *range(0, queries, _BLOCK), *range(0, queries, tenth), *shrinks})
     for block, (first, last) in enumerate(pairwise(cuts)):
         if first % tenth == 0:
@@ -286,6 +288,6 @@ SQUARE = Attack(
     norms=("linf", "l2", "l1"),
     reference="Andriushchenko et al., ECCV 2020, arXiv:1912.00049; l1: Croce and Hein, ICML 2021, arXiv:2103.01208",
     settings={"queries": 5000, "first_share": 0.8, "give_up": GIVE_UP},
-    refining={"queries": 250, "asked": 5000},
+    warm_start=True,
     gradients=False,
 )
