@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 import torch
-from helpers.attacking import COUNT, SIDE, answers, grey_images, linf, made, returning, rng_of, run, undecided
+from helpers.attacking import COUNT, SIDE, answers, found_by, grey_images, linf, made, returning, rng_of, run, undecided
 from torch import Tensor
 
-from hardy.attacks import ATTACKS, Attack, get_attack, run_attack
+from hardy.attacks import ATTACKS, Attack, get_attack, run_attack, with_settings
 from hardy.attacks.engine import Precision
 from hardy.errors import ContractError, UsageError
 from hardy.threats import NORMS, Norm, ThreatModel
@@ -250,3 +250,16 @@ def test_a_name_that_nobody_has_is_met_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown attack 'fast-gradiant'; did you mean fast-gradient"):
         get_attack("fast-gradiant")
     assert all(name == attack.name for name, attack in ATTACKS.items())
+
+
+@pytest.mark.parametrize("eps", [0.1, 0.2])
+@pytest.mark.parametrize("name", ["pgd", "basic-iterative", "momentum-iterative", "smoothed-pgd"])
+def test_a_relative_step_size_is_a_share_of_eps(name: str, eps: float) -> None:
+    """One step up a linear loss, from wherever the attack starts, and never more than eps from the image."""
+    classifier, images = undecided(2), grey_images()
+    attack = with_settings(get_attack(name), steps=1, rel_step_size=0.5)
+    found = found_by(attack, classifier, images, answers(classifier, images), ThreatModel("linf", eps), rng_of())
+    change = (found - images).abs()
+    start = ThreatModel("linf", eps).random_start(images, rng_of()) - images if "pgd" in name else 0.0 * images
+    assert float(change.max()) <= eps * (1 + 1e-5)
+    assert torch.allclose((found - images - start).abs().amax((1, 2, 3)).max(), torch.tensor(0.5 * eps), rtol=1e-4)

@@ -90,7 +90,7 @@ def test_momentum_keeps_the_direction_that_a_single_step_would_leave() -> None:
     images, labels, threat = torch.full((1, 1, 1, 2), 0.5), torch.zeros(1, dtype=torch.int64), ThreatModel("l2", 0.2)
     ends = {}
     for decay in (0.0, 1.0):
-        attack = replace(MOMENTUM_ITERATIVE, settings={"steps": 3, "step_size": 0.3, "decay": decay})
+        attack = replace(MOMENTUM_ITERATIVE, settings={"steps": 3, "rel_step_size": 0.3, "decay": decay})
         ends[decay] = (found_by(attack, Valley(), images, labels, threat, streams(1)) - images).flatten()
     # Without momentum: one step of 0.06 along the first pixel, two along the second.
     torch.testing.assert_close(ends[0.0], torch.tensor([0.06, 0.12]))

@@ -34,12 +34,12 @@ def projected_gradient(
     *,
     rng: Randomness,
     steps: int,
-    step_size: float,
+    rel_step_size: float,
     warm_share: float,
     clean_gradient: Tensor | None = None,
     start: Images | None = None,
 ) -> Images:
-    """``steps`` steps of length ``step_size`` times eps, each projected into the ball.
+    """``steps`` steps of length ``rel_step_size`` times eps, each projected into the ball.
 
     From ``start``, with ``warm_share`` of the steps, or from the images themselves where the ``clean_gradient`` is
     given, else from a random start. An image that is fooled leaves the batch with the perturbation that fooled it.
@@ -61,7 +61,7 @@ def projected_gradient(
             standing, current, gradient = standing[still], current[still], gradient[still]
         if not len(standing):
             return result
-        moved = current + step_size * threat.eps * steepest(gradient, threat.norm)
+        moved = current + rel_step_size * threat.eps * steepest(gradient, threat.norm)
         current = threat.project(moved, images[standing])
     result[standing] = current
     return result
@@ -75,7 +75,7 @@ def smoothed_gradient(
     *,
     rng: Randomness,
     steps: int,
-    step_size: float,
+    rel_step_size: float,
     samples: int,
     deviation: float,
 ) -> Images:
@@ -89,7 +89,7 @@ def smoothed_gradient(
         noise = deviation * rng.fold("noise").normal(samples, *images.shape[1:], draw=step)
         _, gradient = value_and_gradient(classifier, (current[:, None] + noise).flatten(0, 1), repeated)
         mean = gradient.unflatten(0, (-1, samples)).mean(1)
-        current = threat.project(current + step_size * threat.eps * steepest(mean, threat.norm), images)
+        current = threat.project(current + rel_step_size * threat.eps * steepest(mean, threat.norm), images)
     return current
 
 
@@ -107,7 +107,7 @@ PGD = Attack(
     function=projected_gradient,
     norms=("linf", "l2", "l1"),
     reference="Madry et al., ICLR 2018, arXiv:1706.06083",
-    settings={"steps": 40, "step_size": 1 / 30, "warm_share": 0.125},
+    settings={"steps": 40, "rel_step_size": 1 / 30, "warm_share": 0.125},
     warm_start=True,
 )
 SMOOTHED_PGD = Attack(
@@ -116,5 +116,5 @@ SMOOTHED_PGD = Attack(
     function=smoothed_gradient,
     norms=("linf", "l2"),
     reference="Athalye, Carlini and Wagner, ICML 2018, arXiv:1802.00420",
-    settings={"steps": 20, "step_size": 0.1, "samples": 8, "deviation": 0.1},
+    settings={"steps": 20, "rel_step_size": 0.1, "samples": 8, "deviation": 0.1},
 )

@@ -19,10 +19,10 @@ def momentum_iterative(
     *,
     rng: Randomness,  # noqa: ARG001
     steps: int,
-    step_size: float,
+    rel_step_size: float,
     decay: float,
 ) -> Images:
-    """``steps`` steps of length ``step_size`` times eps along a sum of the gradients, each of l1 norm 1 when added.
+    """``steps`` steps of length ``rel_step_size`` times eps along a sum of the gradients, each of l1 norm 1 when added.
 
     An image that is fooled leaves the batch with the perturbation that fooled it.
     """
@@ -40,7 +40,7 @@ def momentum_iterative(
             return result
         size = gradient.abs().sum((1, 2, 3), keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
         momentum = decay * momentum + gradient / size
-        moved = current + step_size * threat.eps * steepest(momentum, threat.norm)
+        moved = current + rel_step_size * threat.eps * steepest(momentum, threat.norm)
         current = threat.project(moved, images[standing])
     result[standing] = current
     return result
@@ -52,7 +52,7 @@ BASIC_ITERATIVE = Attack(
     function=projected_gradient,
     norms=("linf", "l2"),
     reference="Kurakin, Goodfellow and Bengio, ICLR workshops 2017, arXiv:1607.02533",
-    settings={"steps": 10, "step_size": 0.2, "warm_share": 0.25},
+    settings={"steps": 10, "rel_step_size": 0.2, "warm_share": 0.25},
     warm_start=True,
     clean_gradient=True,
 )
@@ -62,5 +62,5 @@ MOMENTUM_ITERATIVE = Attack(
     function=momentum_iterative,
     norms=("linf", "l2"),
     reference="Dong et al., CVPR 2018, arXiv:1710.06081",
-    settings={"steps": 10, "step_size": 0.2, "decay": 1.0},
+    settings={"steps": 10, "rel_step_size": 0.2, "decay": 1.0},
 )

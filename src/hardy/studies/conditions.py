@@ -111,7 +111,7 @@ def _answers(classifier: nn.Module, condition: Condition) -> pl.DataFrame:
 
 
 def _attacked(classifier: nn.Module, clean: Condition, count: int, seed: int) -> pl.DataFrame:
-    attack = with_settings(get_attack("pgd"), steps=ATTACK_STEPS, step_size=2.5 / ATTACK_STEPS)
+    attack = with_settings(get_attack("pgd"), steps=ATTACK_STEPS, rel_step_size=2.5 / ATTACK_STEPS)
     assert clean.labels is not None
     indices = clean.indices[:count]
     rng = Randomness(seed, indices.to(clean.images.device), ("study", "attack"))
