@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hardy.attacks import get_attack, run_attack, with_settings
+from hardy.attacks import ATTACKS, run_attack
 from hardy.augmentations.geometry import rotate
 from hardy.augmentations.noise import gaussian_noise
 from hardy.corruptions import PUBLISHED, corrupt
@@ -111,12 +111,12 @@ def _answers(classifier: nn.Module, condition: Condition) -> pl.DataFrame:
 
 
 def _attacked(classifier: nn.Module, clean: Condition, count: int, seed: int) -> pl.DataFrame:
-    attack = with_settings(get_attack("pgd"), steps=ATTACK_STEPS, rel_step_size=2.5 / ATTACK_STEPS)
+    attack = ATTACKS["pgd"].with_settings(steps=ATTACK_STEPS, rel_step_size=2.5 / ATTACK_STEPS)
     assert clean.labels is not None
     indices = clean.indices[:count]
     rng = Randomness(seed, indices.to(clean.images.device), ("study", "attack"))
     outcome = run_attack(classifier, clean.images[:count], clean.labels[:count], attack, [THREAT], rng=rng)
-    return _frame("attacked", indices, outcome.norm.isinf().cpu().numpy(), None)
+    return _frame("attacked", indices, outcome.min_norm.isinf().cpu().numpy(), None)
 
 
 def _frame(condition: str, indices: Tensor, correct: NDArray[np.bool_] | None, score: Floats | None) -> pl.DataFrame:

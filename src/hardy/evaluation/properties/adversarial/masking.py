@@ -13,8 +13,8 @@ from functools import cache, partial
 import torch
 from torch import Tensor, nn
 
-from hardy.attacks import get_attack, run_attack, with_settings
-from hardy.attacks.attack import Attack, value_and_gradient
+from hardy.attacks import ATTACKS, Attack, run_attack
+from hardy.attacks.attack import value_and_gradient
 from hardy.data import Dataset
 from hardy.errors import UsageError
 from hardy.evaluation.framework import Columns, EvaluationContext, Measurement, Results, Shard
@@ -30,7 +30,7 @@ EPS = 0.3
 # At linf 0.5 every image can be made gray, so at most one class can be answered rightly.
 HOPELESS_EPS = 0.5
 SURROGATE = "fast"
-BLACK_BOX = with_settings(get_attack("square"), queries=1000)
+BLACK_BOX = ATTACKS["square"].with_settings(n_queries=1000)
 # Shares of the examples; a few examples may differ by chance in where a search ends.
 TOLERATED = 0.02
 TOLERATED_ZERO_GRADIENTS = 0.05
@@ -64,7 +64,7 @@ def measure_masking(
     attack = partial(run_attack, images=images, labels=labels, rng=rng, batch_size=batch_size)
 
     def falls(used: Attack, within: ThreatModel = threat) -> Tensor:
-        return attack(classifier, attack=used, threats=[within]).norm.isfinite()
+        return attack(classifier, attack=used, threats=[within]).broken
 
     with frozen_evaluation(classifier):
         gradients = [
@@ -77,14 +77,14 @@ def measure_masking(
     columns = {
         "right": right,
         "zero_gradient": (torch.cat(gradients).flatten(1) == 0).all(1),
-        "many_steps": falls(get_attack("pgd")),
-        "one_step": falls(get_attack("fast-gradient")),
-        "smoothed": falls(get_attack("smoothed-pgd")),
+        "many_steps": falls(ATTACKS["pgd"]),
+        "one_step": falls(ATTACKS["fast-gradient"]),
+        "smoothed": falls(ATTACKS["smoothed-pgd"]),
         "black_box": falls(BLACK_BOX),
-        "hopeless": falls(get_attack("pgd"), ThreatModel("linf", HOPELESS_EPS)),
+        "hopeless": falls(ATTACKS["pgd"], ThreatModel("linf", HOPELESS_EPS)),
     }
     if surrogate is not None:
-        moved = attack(surrogate, attack=get_attack("pgd"), threats=[threat]).images
+        moved = attack(surrogate, attack=ATTACKS["pgd"], threats=[threat]).images
         with frozen_evaluation(classifier), torch.no_grad():
             answers = torch.cat([classifier(batch).argmax(1) for batch in moved.split(batch_size)])
         columns["transfer"] = answers != labels

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hardy.attacks import Attack, Outcome, get_attacks, run_attacks
+from hardy.attacks import Attack, AttackResult, get_attacks, run_attacks
 from hardy.evaluation.framework import Columns, EvaluationContext, Measurement, Shard
 from hardy.evaluation.predictions import measure_predictions
 from hardy.threats import ThreatModel
@@ -56,7 +56,7 @@ def measure_attack(
     # Which none found is -1, the last name.
     names = np.array([*(attack.name for attack in attacks), ""])
     return {
-        "norm": outcome.norm.cpu().numpy(),
+        "norm": outcome.min_norm.cpu().numpy(),
         "found_by": names[outcome.attack.cpu().numpy()],
         "clean_prediction": outcome.clean_prediction.cpu().numpy(),
         "adversarial_prediction": outcome.prediction.cpu().numpy(),
@@ -75,7 +75,7 @@ def measure_attacked_predictions(
 
 def _attacked(
     classifier: nn.Module, shard: Shard, measurement: Measurement, seed: int, batch_size: int
-) -> tuple[Sequence[Attack], Outcome]:
+) -> tuple[Sequence[Attack], AttackResult]:
     setting = measurement.settings
     attacks = get_attacks(str(setting["attack"]), str(setting["norm"]))
     outcome = run_attacks(
