@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+
 import numpy as np
 import pytest
 import torch
@@ -197,3 +199,16 @@ def test_a_setting_without_a_default_is_refused() -> None:
     with pytest.raises(UsageError, match="attack 'forgetful': give its setting 'steps' a default"):
         hardy.attacks.register(title="forgetful", norms=("linf",), reference="this test")(forgetful)
     assert "forgetful" not in ATTACKS
+
+
+@pytest.mark.parametrize("what", [hardy.attacks, hardy.attacks.register], ids=["package", "register"])
+def test_the_examples_of_the_package_run(what: object) -> None:
+    known = set(ATTACKS)
+    test = doctest.DocTestParser().get_doctest(what.__doc__ or "", {}, "example", None, None)
+    assert len(test.examples) >= 4
+    try:
+        with torch.random.fork_rng(devices=[]):
+            assert doctest.DocTestRunner().run(test).failed == 0
+    finally:
+        for name in set(ATTACKS) - known:
+            ATTACKS.remove(name)

@@ -10,11 +10,8 @@ torch.Size([4])
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
-
 from hardy.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
-from hardy.attacks.attack import Attack, AttackFunction, Suite
+from hardy.attacks.attack import Attack, Suite
 from hardy.attacks.autoattack import STANDARD, autoattack
 from hardy.attacks.carlini_wagner import carlini_wagner
 from hardy.attacks.deepfool import deepfool
@@ -26,14 +23,13 @@ from hardy.attacks.hop_skip_jump import hop_skip_jump
 from hardy.attacks.momentum_iterative import momentum_iterative
 from hardy.attacks.noise import noise, repeated_noise
 from hardy.attacks.pgd import basic_iterative, pgd
-from hardy.attacks.public import PublicAttack, attack
+from hardy.attacks.public import ATTACKS, PublicAttack, register
 from hardy.attacks.salt_and_pepper import salt_and_pepper
 from hardy.attacks.sigma_zero import sigma_zero
 from hardy.attacks.smoothed_pgd import smoothed_pgd
 from hardy.attacks.square import square
 from hardy.errors import UsageError, unknown
 from hardy.registry import Registry
-from hardy.threats import Norm
 
 __all__ = [
     "ATTACKS",
@@ -68,76 +64,7 @@ __all__ = [
     "square",
 ]
 
-_FUNCTIONS = (
-    fast_gradient,
-    pgd,
-    basic_iterative,
-    momentum_iterative,
-    smoothed_pgd,
-    noise,
-    repeated_noise,
-    salt_and_pepper,
-    deepfool,
-    carlini_wagner,
-    fmn,
-    apgd_ce,
-    apgd_dlr,
-    apgd_t,
-    fab,
-    fab_t,
-    square,
-    sigma_zero,
-    hop_skip_jump,
-)
-ATTACKS: Registry[Attack] = Registry("attack", (each for function in _FUNCTIONS for each in function.attacks))
 SUITES: Registry[Suite] = Registry("suite of attacks", (STANDARD,))
-
-
-def register(
-    *,
-    title: str,
-    norms: tuple[Norm, ...],
-    reference: str,
-    name: str = "",
-    search: Literal["fixed", "smallest"] = "fixed",
-    gradients: bool = True,
-) -> Callable[[AttackFunction], PublicAttack]:
-    """Make an attack of your own known by its name, and callable as hardy's own attacks are.
-
-    Decorates ``(classifier, images, labels, threat, *, rng, **settings) -> images``, an
-    :data:`~hardy.attacks.attack.AttackFunction`. The engine clips what it returns, checks the ball and judges success.
-
-    Args:
-        title: what the attack is, in words.
-        norms: the norms that it works in; the first is the default.
-        reference: the paper, or where it comes from.
-        name: what it is called; by default as the function, with hyphens.
-        search: ``fixed`` looks inside the ball; ``smallest`` looks for the smallest perturbation, whatever the radius.
-        gradients: whether it needs gradients.
-
-    Raises:
-        UsageError: the name is taken, or a setting has no default.
-
-    Example:
-        >>> import hardy, torch
-        >>> @hardy.attacks.register(title="one gray level", norms=("linf",), reference="this example")
-        ... def shade(classifier, images, labels, threat, *, rng, tries=4):
-        ...     return images + threat.eps * (2 * rng.uniform(1, 1, 1) - 1)
-        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
-        >>> images, labels = torch.rand(4, 1, 6, 6), torch.tensor([0, 1, 2, 1])
-        >>> shade(model, images, labels, eps=0.1, tries=8).images.shape
-        torch.Size([4, 1, 6, 6])
-        >>> hardy.attacks.ATTACKS["shade"].settings
-        {'tries': 4}
-    """
-    decorate = attack(title=title, norms=norms, reference=reference, name=name, search=search, gradients=gradients)
-
-    def decorate_and_add(function: AttackFunction) -> PublicAttack:
-        called = decorate(function)
-        ATTACKS.add(called.attacks[0])
-        return called
-
-    return decorate_and_add
 
 
 def get_attacks(name: str, norm: str) -> tuple[Attack, ...]:

@@ -24,7 +24,7 @@ from hardy.attacks.objectives import (
     targeted_dlr,
 )
 from hardy.attacks.projections import project_l1_in_box
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.rng import Randomness
 from hardy.threats import Norm, ThreatModel
 from hardy.validation import Classifier, Images, Labels
@@ -50,7 +50,7 @@ ObjectiveOf = Callable[[Tensor, int], Objective]
 """From rows of the call, int64 (M,), and the number of the run to their objective."""
 
 
-@attack(title="Auto-PGD on the cross-entropy, 100 steps", norms=_NORMS, reference=_PAPERS)
+@register(title="Auto-PGD on the cross-entropy, 100 steps", norms=_NORMS, reference=_PAPERS)
 def apgd_ce(
     classifier: Classifier,
     images: Images,
@@ -72,7 +72,7 @@ def apgd_ce(
     return _restarted(classifier, images, labels, threat, rng, start, steps, n_restarts, cross_entropy_each, math.inf)
 
 
-@attack(title="Auto-PGD on the difference of logits ratio, 100 steps", norms=_NORMS, reference=_PAPERS)
+@register(title="Auto-PGD on the difference of logits ratio, 100 steps", norms=_NORMS, reference=_PAPERS)
 def apgd_dlr(
     classifier: Classifier,
     images: Images,
@@ -96,7 +96,7 @@ def apgd_dlr(
     return _restarted(classifier, images, labels, threat, rng, start, steps, n_restarts, dlr, abort_factor)
 
 
-@attack(
+@register(
     title="Auto-PGD on the targeted difference of logits ratio, 100 steps per target", norms=_NORMS, reference=_PAPERS
 )
 def apgd_t(

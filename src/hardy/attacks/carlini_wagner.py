@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hardy.attacks.attack import value_and_gradient
 from hardy.attacks.objectives import margin
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
@@ -19,7 +19,7 @@ _PROGRESS = 0.9999
 _DECAY, _DECAY_OF_SQUARES, _TINY = 0.9, 0.999, 1e-8
 
 
-@attack(
+@register(
     title="Carlini and Wagner",
     norms=("l2",),
     reference="Carlini and Wagner, IEEE S&P 2017, arXiv:1608.04644",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hardy.attacks.attack import steepest, value_and_gradient
 from hardy.attacks.objectives import likeliest_wrong_classes, targeted_margin
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.threats import Norm, ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
@@ -23,7 +23,7 @@ _REACH = 3.0
 _SHARED = 0.55
 
 
-@attack(
+@register(
     title="DeepFool",
     norms=("linf", "l2"),
     reference="Moosavi-Dezfooli, Fawzi and Frossard, CVPR 2016, arXiv:1511.04599",

@@ -15,7 +15,7 @@ from torch import Tensor
 from hardy.attacks.attack import value_and_gradient
 from hardy.attacks.objectives import likeliest_wrong_classes, targeted_margin
 from hardy.attacks.projections import step_to_hyperplane
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.threats import Norm, ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
@@ -23,7 +23,7 @@ _NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 _REFERENCE = "Croce and Hein, ICML 2020, arXiv:1907.02044"
 
 
-@attack(
+@register(
     title="fast adaptive boundary attack, the smallest perturbation over nine targets",
     norms=_NORMS,
     reference=_REFERENCE,
@@ -56,7 +56,7 @@ def fab(
     return _nearest(walk, images, images, labels, classes)
 
 
-@attack(
+@register(
     title="fast adaptive boundary attack towards nine targets, until within eps", norms=_NORMS, reference=_REFERENCE
 )
 def fab_t(

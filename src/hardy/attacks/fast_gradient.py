@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from hardy.attacks.attack import steepest
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
 
-@attack(
+@register(
     title="fast gradient",
     norms=("linf", "l2"),
     reference="Goodfellow, Shlens and Szegedy, ICLR 2015, arXiv:1412.6572",

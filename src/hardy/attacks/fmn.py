@@ -10,7 +10,7 @@ from torch import Tensor
 from hardy.attacks.attack import steepest, value_and_gradient
 from hardy.attacks.objectives import margin
 from hardy.attacks.projections import project_l1_in_box
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.threats import NORMS, Norm, ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
@@ -20,7 +20,7 @@ _LAST_RATE = 0.001
 _TINY = 1e-12
 
 
-@attack(
+@register(
     title="fast minimum norm",
     norms=NORMS,
     reference="Pintor, Roli, Brendel and Biggio, NeurIPS 2021, arXiv:2102.12827",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels
@@ -30,7 +30,7 @@ _TOGETHER = 32
 _BATCH = 512
 
 
-@attack(
+@register(
     title="HopSkipJump, 40 steps, from the predicted class alone",
     norms=("linf", "l2"),
     reference="Chen, Jordan and Wainwright, IEEE S&P 2020, arXiv:1904.02144",

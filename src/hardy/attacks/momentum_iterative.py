@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 
 from hardy.attacks.attack import steepest, value_and_gradient
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
 
-@attack(
+@register(
     title="momentum iterative method, 10 steps",
     norms=("linf", "l2"),
     reference="Dong et al., CVPR 2018, arXiv:1710.06081",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
 
-@attack(
+@register(
     title="additive noise, Gaussian in l2 and uniform in linf",
     norms=("linf", "l2"),
     reference="Rauber, Brendel and Bethge, arXiv:1707.04131",
@@ -28,7 +28,7 @@ def noise(
     return _noisy(threat, images, rng, 0)
 
 
-@attack(
+@register(
     title="additive noise, 100 draws",
     norms=("linf", "l2"),
     reference="Rauber, Brendel and Bethge, arXiv:1707.04131",

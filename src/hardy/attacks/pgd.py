@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from hardy.attacks.attack import steepest, value_and_gradient
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
 
-@attack(
+@register(
     title="projected gradient descent, 40 steps",
     norms=("linf", "l2", "l1"),
     reference="Madry et al., ICLR 2018, arXiv:1706.06083",
@@ -43,7 +43,7 @@ def pgd(
     return _climb(classifier, images, labels, threat, threat.random_start(images, rng), steps, rel_step_size)
 
 
-@attack(
+@register(
     title="basic iterative method, 10 steps",
     norms=("linf", "l2"),
     reference="Kurakin, Goodfellow and Bengio, ICLR workshops 2017, arXiv:1607.02533",

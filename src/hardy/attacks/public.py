@@ -16,6 +16,7 @@ from hardy.attacks.attack import Attack, AttackFunction, value_and_gradient
 from hardy.attacks.engine import AttackResult, Precision, run_attacks
 from hardy.attacks.fast_model import Count, FastModel
 from hardy.errors import ContractError, UsageError
+from hardy.registry import Registry
 from hardy.rng import Randomness
 from hardy.threats import Norm, ThreatModel
 from hardy.validation import Images, Labels, check_classifier, check_images, frozen_evaluation
@@ -50,7 +51,10 @@ class PublicAttack(Protocol):
     ) -> AttackResult: ...
 
 
-def attack(
+ATTACKS: Registry[Attack] = Registry("attack")
+
+
+def register(
     *,
     title: str,
     norms: tuple[Norm, ...],
@@ -59,25 +63,40 @@ def attack(
     search: Literal["fixed", "smallest"] = "fixed",
     gradients: bool = True,
 ) -> Callable[[AttackFunction], PublicAttack]:
-    """Turn a function that searches into one that users call; its docstring and signature are those of both.
+    """Make an attack known by its name, and a function of a model; hardy's own attacks are registered so, too.
+
+    Decorates ``(classifier, images, labels, threat, *, rng, **settings) -> images``, an
+    :data:`~hardy.attacks.attack.AttackFunction`. The engine clips what it returns, checks the ball and judges success.
 
     Args:
         title: what the attack is, in words.
         norms: the norms that it works in; the first is the default.
-        reference: the paper.
+        reference: the paper, or where it comes from.
         name: what it is called; by default as the function, with hyphens.
-        search: see :class:`Attack`.
+        search: ``fixed`` looks inside the ball; ``smallest`` looks for the smallest perturbation, whatever the radius.
         gradients: whether it needs gradients.
 
     Raises:
-        UsageError: a setting of the function has no default.
+        UsageError: the name is taken, or a setting has no default.
+
+    Example:
+        >>> import hardy, torch
+        >>> @hardy.attacks.register(title="one gray level", norms=("linf",), reference="this example")
+        ... def shade(classifier, images, labels, threat, *, rng, tries=4):
+        ...     return images + threat.eps * (2 * rng.uniform(1, 1, 1) - 1)
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
+        >>> images, labels = torch.rand(4, 1, 6, 6), torch.tensor([0, 1, 2, 1])
+        >>> shade(model, images, labels, eps=0.1, tries=8).images.shape
+        torch.Size([4, 1, 6, 6])
+        >>> hardy.attacks.ATTACKS["shade"].settings
+        {'tries': 4}
     """
 
     def decorate(function: AttackFunction) -> PublicAttack:
         called = name or function.__name__.replace("_", "-")
-        defined = Attack(called, title, function, norms, reference, search, gradients)
-        settings = [it for key, it in inspect.signature(function).parameters.items() if key in defined.settings]
-        return public(function.__name__, function.__module__, function.__doc__ or "", (defined,), reference, settings)
+        found = ATTACKS.add(Attack(called, title, function, norms, reference, search, gradients))
+        settings = [it for key, it in inspect.signature(function).parameters.items() if key in found.settings]
+        return public(function.__name__, function.__module__, function.__doc__ or "", (found,), reference, settings)
 
     return decorate
 

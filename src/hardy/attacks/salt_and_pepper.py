@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
 
-@attack(
+@register(
     title="salt-and-pepper noise, as little as fools",
     norms=("l2",),
     reference="Rauber, Brendel and Bethge, arXiv:1707.04131",

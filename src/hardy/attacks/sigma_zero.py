@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hardy.attacks.attack import value_and_gradient
 from hardy.attacks.objectives import margin
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels, Logits
 
@@ -20,7 +20,7 @@ _MOMENTS = (0.9, 0.999)
 _LAST_STEP = 0.1
 
 
-@attack(
+@register(
     title="sigma-zero, the fewest pixels in 1,000 steps",
     norms=("l0",),
     reference="Cinà et al., ICLR 2025, arXiv:2402.01879",

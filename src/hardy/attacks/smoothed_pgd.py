@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from hardy.attacks.attack import steepest, value_and_gradient
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
 
-@attack(
+@register(
     title="projected gradient descent on gradients smoothed over noise",
     norms=("linf", "l2"),
     reference="Athalye, Carlini and Wagner, ICML 2018, arXiv:1802.00420",

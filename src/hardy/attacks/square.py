@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hardy.attacks.objectives import ABORT_FACTOR, cannot_succeed_in_time, margin
 from hardy.attacks.projections import project_l1_in_box
-from hardy.attacks.public import attack
+from hardy.attacks.public import register
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels
@@ -67,7 +67,7 @@ class _Moves(NamedTuple):
     changes: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
 
-@attack(
+@register(
     title="Square Attack, 5,000 queries",
     norms=("linf", "l2", "l1"),
     reference="Andriushchenko et al., ECCV 2020, arXiv:1912.00049; l1: Croce and Hein, ICML 2021, arXiv:2103.01208",
