@@ -234,7 +234,7 @@ def test_square_asks_in_linf_about_what_changes_something(count: int) -> None:
     assert 0.3 < asked.count / (2000 * count) < 0.6
 
 
-@pytest.mark.parametrize(("n_queries", "side"), [(300, 9), (5000, 2)])
+@pytest.mark.parametrize(("queries", "side"), [(300, 9), (5000, 2)])
 def test_square_goes_on_from_a_warm_start_with_a_twentieth_of_its_own_queries(queries: int, side: int) -> None:
     """Patches are as small as after as many: .8 of 28 x 28 pixels, halved 3 times after 300 and 7 times after 5,000."""
     count, sizes = 128, []

@@ -13,7 +13,7 @@ from hardy.validation import Classifier, Images, Labels
 
 # Keeps the inverse of tanh finite where a pixel is 0 or 1.
 _INSIDE = 0.999999
-# Ten times in a run, an example whose loss has not fallen by this factor since the last time is done.
+# Checked ten times in a run: an example whose loss has not dropped by this factor since the last check is done.
 _CHECKS = 10
 _PROGRESS = 0.9999
 _DECAY, _DECAY_OF_SQUARES, _TINY = 0.9, 0.999, 1e-8

@@ -25,7 +25,7 @@ _NOISE_STARTS = 25
 # values: next to nothing, so that a classifier that rounds its input answers the same to nearly all of them.
 _PROBE = 0.2
 _HALVINGS = 25
-# So many probes a row, and so many images in all, are asked about at once.
+# So many probes per row, and so many images in all, are classified at once.
 _TOGETHER = 32
 _BATCH = 512
 

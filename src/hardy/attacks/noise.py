@@ -1,4 +1,4 @@
-"""Additive noise of a given size: an attack that needs no gradient, and almost no luck to withstand."""
+"""Additive noise of a given size: the weakest attack, which needs no gradient."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from hardy.validation import Classifier, Images, Labels
 SHRINKS_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 # Rows wait for each other, and random numbers are made, after at most so many queries.
 _BLOCK = 250
-# So many images are asked about at once, at the least: then a row looks up to so many queries ahead.
+# At least so many images are classified at once: where fewer are left, each looks up to so many queries ahead.
 _BATCH = 128
 _AHEAD = 8
 # Proposals for larger windows change something nearly always, so that is not looked at.
