@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -13,33 +11,31 @@ from hardy.evaluation.budget import BUDGETS, Budget
 
 _AT_MOST = {
     "steps": 3,
-    "restarts": 1,
-    "targets": 2,
+    "n_restarts": 1,
+    "n_target_classes": 2,
     "repeats": 5,
-    "searches": 2,
+    "binary_search_steps": 2,
     "samples": 2,
     "candidates": 3,
-    "queries": 40,
+    "n_queries": 40,
 }
 
 
 def cheaper(attack: Attack) -> Attack:
     """The attack with fewer steps, restarts, targets, …"""
-    settings, refining = (
-        None if given is None else {name: _cut(name, value) for name, value in given.items()}
-        for given in (attack.settings, attack.refining)
-    )
-    return replace(attack, settings=settings, refining=refining)
+    return attack.with_settings(**_fewer(attack))
+
+
+def _fewer(attack: Attack) -> dict[str, int]:
+    fewer = {name: most for name, most in _AT_MOST.items() if name in attack.settings}
+    return {name: min(most, attack.settings[name] or most) for name, most in fewer.items()}
 
 
 def tiny(name: str = "quick") -> Budget:
     """A budget that takes a moment: the parts of the budget of that name, each on next to nothing."""
     budget = BUDGETS[name]
     few = ("shot_noise", "translate", "stripe")
-    settings = {
-        attack.name: {key: _cut(key, value) for key, value in attack.settings.items() if _cut(key, value) != value}
-        for attack in ATTACKS.values()
-    }
+    settings = {attack.name: _fewer(attack) for attack in ATTACKS.values()}
     return replace(
         budget,
         resamples=60,
@@ -57,9 +53,3 @@ def make_budgets_tiny(patch: pytest.MonkeyPatch) -> None:
     """Whoever names a budget gets the tiny one."""
     for name, budget in {name: tiny(name) for name in BUDGETS}.items():
         patch.setitem(BUDGETS, name, budget)
-
-
-def _cut(name: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _cut(name, inner) for key, inner in value.items()}
-    return min(value, _AT_MOST[name]) if name in _AT_MOST else value

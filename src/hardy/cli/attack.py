@@ -68,7 +68,7 @@ def attack(
         "seed": seed,
     }
     write_saved_set(out, SavedSet(outcome.images.cpu(), labels.cpu(), indices.cpu(), facts))
-    stands = int((outcome.norm > eps).sum())
+    stands = int((outcome.min_norm > eps).sum())
     low, high = wilson(stands, len(indices))
     result = {
         "clean_accuracy": float((outcome.clean_prediction == labels).float().mean()),
@@ -90,6 +90,6 @@ def attack(
     interval = f"95 % interval {low:.2%} to {high:.2%}, n = {len(indices)}"
     typer.echo(f"robust accuracy  {result['robust_accuracy']:.2%}  ({interval})")
     for name, found in result["found_by"].items():
-        typer.echo(f"  {name}: {found} fallen")
+        typer.echo(f"  {name}: {found} broken")
     typer.echo(f"{result['queries']:,} queries, {result['gradients']:,} gradients, {seconds:.1f} s")
     typer.echo(f"saved: {out}; score it elsewhere with 'hardy evaluate SUBJECT --adversarial {out}'")

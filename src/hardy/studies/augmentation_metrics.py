@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 from torch import nn
 
-from hardy.attacks import ATTACKS, run_attack, with_settings
+from hardy.attacks import ATTACKS, run_attack
 from hardy.augmentations.geometry import rotate
 from hardy.augmentations.noise import gaussian_noise
 from hardy.corruptions import PUBLISHED, corrupt_with
@@ -118,7 +118,7 @@ def measure_attacked(
     batch_size: int,
 ) -> Columns:
     """``min_norm``, float64 (N,): the smallest norm that fools; infinity where the attack found nothing."""
-    attack = with_settings(ATTACKS["pgd"], steps=ATTACK_STEPS, rel_step_size=2.5 / ATTACK_STEPS)
+    attack = ATTACKS["pgd"].with_settings(steps=ATTACK_STEPS, rel_step_size=2.5 / ATTACK_STEPS)
     rng = shard.rng(seed, "study", "attack")
     outcome = run_attack(classifier, shard.images, shard.labels, attack, [THREAT], rng=rng, batch_size=batch_size)
     return {"min_norm": outcome.min_norm.cpu().numpy()}

@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from hardy.attacks import get_attack, run_attack, with_settings
-from hardy.attacks.attack import Attack, value_and_gradient
+from hardy.attacks import ATTACKS, Attack, run_attack
+from hardy.attacks.attack import value_and_gradient
 from hardy.data import Dataset
 from hardy.errors import UsageError
 from hardy.evaluation.framework import Columns, Measurement, Results, Shard
@@ -52,14 +52,14 @@ def measure_masking(
     """
     threat, gray = ThreatModel("linf", float(measurement.settings["eps"])), ThreatModel("linf", GRAY_EPS)
     images, labels, rng = shard.images, shard.labels, shard.rng(seed, "masking")
-    black_box = with_settings(get_attack("square"), queries=BLACK_BOX_QUERIES)
+    black_box = ATTACKS["square"].with_settings(n_queries=BLACK_BOX_QUERIES)
     pgd, one_step, smoothed, black_box = (
-        adjusted(measurement, attack) for attack in (*map(get_attack, MASKING_ATTACKS[:-1]), black_box)
+        adjusted(measurement, attack) for attack in (*(ATTACKS[name] for name in MASKING_ATTACKS[:-1]), black_box)
     )
     attacked = partial(run_attack, images=images, labels=labels, rng=rng, batch_size=batch_size)
 
     def falls(used: Attack, within: ThreatModel = threat) -> Tensor:
-        return attacked(classifier, attack=used, threats=[within]).norm.isfinite()
+        return attacked(classifier, attack=used, threats=[within]).broken
 
     gradients = [
         value_and_gradient(classifier, image, label)[1]

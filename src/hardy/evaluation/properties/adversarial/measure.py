@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hardy.attacks import Attack, Outcome, get_attack, get_attacks, run_attacks, with_settings
+from hardy.attacks import ATTACKS, Attack, AttackResult, get_attacks, run_attacks
 from hardy.evaluation.budget import Budget
 from hardy.evaluation.framework import Columns, EvaluationContext, Measurement, Plan, Scalar, Shard, Skipped
 from hardy.evaluation.predictions import measure_predictions, prediction_measurement
@@ -82,7 +82,7 @@ def masking_measurements(context: EvaluationContext) -> list[Measurement]:
     budget = context.budget
     if not budget.masking:
         return []
-    setting = _adjustments(budget, map(get_attack, MASKING_ATTACKS)) | (
+    setting = _adjustments(budget, (ATTACKS[name] for name in MASKING_ATTACKS)) | (
         {} if budget.surrogate else {"surrogate": False}
     )
     examples = context.examples(context.dataset, budget.masking)
@@ -108,7 +108,7 @@ def _adjustments(budget: Budget, attacks: Iterable[Attack]) -> dict[str, Scalar]
 def adjusted(measurement: Measurement, attack: Attack) -> Attack:
     """The attack with the settings that the measurement changes."""
     changed = json.loads(str(measurement.settings.get("attack_settings", "{}")))
-    return with_settings(attack, **changed.get(attack.name, {}))
+    return attack.with_settings(**changed.get(attack.name, {}))
 
 
 def radii(measurement: Measurement) -> list[float]:
@@ -131,7 +131,7 @@ def measure_attack(
     # Where no attack succeeded the number is -1, which picks the last name.
     names = np.array([*(attack.name for attack in attacks), ""])
     return {
-        "norm": outcome.norm.cpu().numpy(),
+        "norm": outcome.min_norm.cpu().numpy(),
         "found_by": names[outcome.attack.cpu().numpy()],
         "clean_prediction": outcome.clean_prediction.cpu().numpy(),
         "adversarial_prediction": outcome.prediction.cpu().numpy(),
@@ -150,7 +150,7 @@ def measure_attacked_predictions(
 
 def _attacked(
     classifier: nn.Module, shard: Shard, measurement: Measurement, seed: int, batch_size: int
-) -> tuple[Sequence[Attack], Outcome]:
+) -> tuple[Sequence[Attack], AttackResult]:
     setting = measurement.settings
     attacks = [adjusted(measurement, attack) for attack in get_attacks(str(setting["attack"]), str(setting["norm"]))]
     outcome = run_attacks(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hardy.attacks.attack import Attack
+from hardy.attacks.public import register
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels
@@ -25,11 +25,18 @@ _NOISE_STARTS = 25
 # values: next to nothing, so that a classifier that rounds its input answers the same to nearly all of them.
 _PROBE = 0.2
 _HALVINGS = 25
-# So many probes a row, and so many images in all, are asked about at once.
+# So many probes per row, and so many images in all, are classified at once.
 _TOGETHER = 32
 _BATCH = 512
 
 
+@register(
+    title="HopSkipJump, 40 steps, from the predicted class alone",
+    norms=("linf", "l2"),
+    reference="Chen, Jordan and Wainwright, IEEE S&P 2020, arXiv:1904.02144",
+    search="smallest",
+    gradients=False,
+)
 @torch.no_grad()
 def hop_skip_jump(
     classifier: Classifier,
@@ -38,14 +45,16 @@ def hop_skip_jump(
     threat: ThreatModel,
     *,
     rng: Randomness,
-    steps: int,
-    probes: int,
+    steps: int = 40,
+    initial_num_evals: int = 100,
 ) -> Images:
-    """Walk along the boundary, nearer to the image step by step, in the direction that random probes vote for.
+    """Walks along the boundary, nearer to the image step by step, in the direction that random probes vote for.
+
+    It is told the predicted class and nothing else.
 
     Args:
         steps: each goes to the boundary, estimates the direction there, and goes along it as far as the error lasts.
-        probes: of the first step; step t takes that times the root of t.
+        initial_num_evals: how many probes the first step takes; step t takes that times the root of t.
     """
 
     def fools(points: Images, rows: Tensor) -> Tensor:
@@ -62,7 +71,7 @@ def hop_skip_jump(
     for step in range(1, steps + 1):
         distance = threat.distance(current, images)
         probe = _PROBE * distance / (math.sqrt(pixels) if threat.norm == "l2" else 1.0)
-        count = round(probes * math.sqrt(step))
+        count = round(initial_num_evals * math.sqrt(step))
         votes = _votes(fools, current, rows, probe, count, rng.fold("step", step))
         direction = votes.sign() if threat.norm == "linf" else votes
         current = _jump(fools, current, rows, direction, distance / math.sqrt(step))
@@ -169,15 +178,3 @@ def _jump(fools: Fools, current: Images, rows: Tensor, direction: Tensor, length
         if not len(left):
             break
     return result
-
-
-HOP_SKIP_JUMP = Attack(
-    name="hop-skip-jump",
-    title="HopSkipJump, 40 steps, from the predicted class alone",
-    function=hop_skip_jump,
-    norms=("linf", "l2"),
-    reference="Chen, Jordan and Wainwright, IEEE S&P 2020, arXiv:1904.02144",
-    search="smallest",
-    settings={"steps": 40, "probes": 100},
-    gradients=False,
-)

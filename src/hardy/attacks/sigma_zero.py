@@ -10,35 +10,41 @@ import math
 import torch
 from torch import Tensor
 
-from hardy.attacks.attack import Attack, value_and_gradient
+from hardy.attacks.attack import value_and_gradient
 from hardy.attacks.objectives import margin
-from hardy.rng import Randomness
+from hardy.attacks.public import register
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels, Logits
 
-MOMENTS = (0.9, 0.999)
-LAST_STEP = 0.1
+_MOMENTS = (0.9, 0.999)
+_LAST_STEP = 0.1
 
 
+@register(
+    title="sigma-zero, the fewest pixels in 1,000 steps",
+    norms=("l0",),
+    reference="Cinà et al., ICLR 2025, arXiv:2402.01879",
+    search="smallest",
+)
 def sigma_zero(
     classifier: Classifier,
     images: Images,
     labels: Labels,
     threat: ThreatModel,
     *,
-    rng: Randomness,  # noqa: ARG001
-    steps: int,
-    step_size: float,
-    sigma: float,
-    threshold: float,
-    threshold_step: float,
+    steps: int = 1000,
+    step_size: float = 1.0,
+    sigma: float = 1e-3,
+    threshold: float = 0.3,
+    threshold_step: float = 0.01,
 ) -> Images:
-    """Descend the margin and a smooth count of the changed pixels together, and undo small changes at each step.
+    """Descends the margin and a smooth count of the changed pixels together, and undoes small changes at each step.
 
     The paper counts values; here a pixel counts once, in whichever channels it changes.
 
     Args:
-        steps: with Adam; their length falls from ``step_size`` to a tenth of it along a cosine.
+        steps: how many, with Adam.
+        step_size: of the first step; it falls to a tenth along a cosine.
         sigma: a squared change of this size counts as half a pixel.
         threshold: changes below it are undone; it rises while the classifier is fooled, and falls while it is not.
         threshold_step: by how much, in units of the step's length.
@@ -58,12 +64,12 @@ def sigma_zero(
             break
         gradient = _count_gradient(change, sigma) - towards
         gradient /= gradient.abs().flatten(1).amax(1).clamp_min(1e-12).reshape(-1, 1, 1, 1)
-        first.lerp_(gradient, 1.0 - MOMENTS[0])
-        second.mul_(MOMENTS[1]).addcmul_(gradient, gradient, value=1.0 - MOMENTS[1])
-        first_share, second_share = (1.0 - moment ** (step + 1) for moment in MOMENTS)
+        first.lerp_(gradient, 1.0 - _MOMENTS[0])
+        second.mul_(_MOMENTS[1]).addcmul_(gradient, gradient, value=1.0 - _MOMENTS[1])
+        first_share, second_share = (1.0 - moment ** (step + 1) for moment in _MOMENTS)
         change -= length / first_share * first / ((second / second_share).sqrt_() + 1e-8)
         change = (images + change).clamp_(0.0, 1.0) - images
-        length = step_size * (LAST_STEP + (1.0 - LAST_STEP) * 0.5 * (1.0 + math.cos(math.pi * step / steps)))
+        length = step_size * (_LAST_STEP + (1.0 - _LAST_STEP) * 0.5 * (1.0 + math.cos(math.pi * step / steps)))
         limit = (limit + threshold_step * length * (2.0 * wrong - 1.0)).clamp_(0.0, 1.0)
         change *= change.abs().amax(1, keepdim=True) >= limit.reshape(-1, 1, 1, 1)
     return best
@@ -78,14 +84,3 @@ def _count_gradient(change: Tensor, sigma: float) -> Tensor:
     """Of the mean over all pixels of q / (q + sigma), where q is a pixel's squared change."""
     squared = change.square().sum(1, keepdim=True)
     return change * (2.0 * sigma / (squared + sigma).square_() / squared[0].numel())
-
-
-SIGMA_ZERO = Attack(
-    name="sigma-zero",
-    title="sigma-zero, the fewest pixels in 1,000 steps",
-    function=sigma_zero,
-    norms=("l0",),
-    reference="Cinà et al., ICLR 2025, arXiv:2402.01879",
-    search="smallest",
-    settings={"steps": 1000, "step_size": 1.0, "sigma": 1e-3, "threshold": 0.3, "threshold_step": 0.01},
-)
