@@ -2,7 +2,7 @@
 
     python benchmarks/predict.py BUNDLE [--each 6] [--json PATH]
 
-Pages are drawn with fonts that the bundle's promises were not measured with. Accuracy is over the pictures that are
+Photos are drawn with fonts that the bundle's promises were not measured with. Accuracy is over the pictures that are
 answered. A refusal rate is held against the interval that the bundle promises for such pictures. The cold start is the
 whole command on one picture, best and median of five; the 10,000 images are one NPY file, from the file to the answers,
 beside the bare network on the same images in memory, best of three, in turn.
@@ -37,7 +37,7 @@ from hardy.devices import choose_device, describe
 from hardy.metrics import wilson
 from hardy.runs import environment
 from hardy.synthetic.glyphs import LETTERS, TEST_FONTS
-from hardy.synthetic.photos import DIGITS, blank_pages, drawn_pages, noise_pages
+from hardy.synthetic.photos import DIGITS, blank_photos, drawn_photos, noise_photos
 
 SEED = 1
 
@@ -67,7 +67,7 @@ def refused(bundle: Bundle, kind: str, decisions: Decisions) -> dict[str, Any]:
 
 
 def accuracy(bundle: Bundle, each: int) -> dict[str, Any]:
-    pages = drawn_pages(DIGITS, TEST_FONTS, each, SEED)
+    pages = drawn_photos(DIGITS, TEST_FONTS, each, SEED)
     drawn = answer_pages(bundle, pages)
     found = {
         "drawn": right_where_answered("printed digits on paper", drawn, np.array([int(c) for c in pages.characters]))
@@ -84,9 +84,9 @@ def accuracy(bundle: Bundle, each: int) -> dict[str, Any]:
 
 def refusals(bundle: Bundle, each: int) -> dict[str, Any]:
     kinds = {
-        "printed letters A to J on paper": drawn_pages(LETTERS, TEST_FONTS, each, SEED),
-        "blank pages": blank_pages(500, SEED),
-        "pages of noise": noise_pages(500, SEED),
+        "printed letters A to J on paper": drawn_photos(LETTERS, TEST_FONTS, each, SEED),
+        "blank pages": blank_photos(500, SEED),
+        "pages of noise": noise_photos(500, SEED),
     }
     return {kind: refused(bundle, kind, answer_pages(bundle, pages)) for kind, pages in kinds.items()}
 

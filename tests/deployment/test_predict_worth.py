@@ -14,7 +14,7 @@ from hardy.deployment.abstention import Decisions
 from hardy.deployment.fit import answer_pages, fit_bundle
 from hardy.deployment.preprocessing import prepare
 from hardy.synthetic.glyphs import LETTERS, TEST_FONTS
-from hardy.synthetic.photos import DIGITS, blank_pages, drawn_pages, noise_pages
+from hardy.synthetic.photos import DIGITS, blank_photos, drawn_photos, noise_photos
 from hardy.training import train
 from hardy.training.recipes import get_recipe
 
@@ -36,7 +36,7 @@ def right_where_answered(decisions: Decisions, labels: np.ndarray) -> float:
 
 
 def test_drawn_digits_are_right_where_they_are_answered(bundle: Bundle) -> None:
-    pages = drawn_pages(DIGITS, TEST_FONTS, 3, SEED)
+    pages = drawn_photos(DIGITS, TEST_FONTS, 3, SEED)
     decisions = answer_pages(bundle, pages)
     assert right_where_answered(decisions, np.array([int(it) for it in pages.characters])) >= 0.97
     assert decisions.answered.mean() > 0.3
@@ -51,9 +51,9 @@ def test_uci_digits_are_right_where_they_are_answered(bundle: Bundle) -> None:
 @pytest.mark.parametrize("kind", ["printed letters A to J on paper", "blank pages", "pages of noise"])
 def test_promises_are_kept(bundle: Bundle, kind: str) -> None:
     made = {
-        "printed letters A to J on paper": lambda: drawn_pages(LETTERS, TEST_FONTS, 6, SEED),
-        "blank pages": lambda: blank_pages(300, SEED),
-        "pages of noise": lambda: noise_pages(300, SEED),
+        "printed letters A to J on paper": lambda: drawn_photos(LETTERS, TEST_FONTS, 6, SEED),
+        "blank pages": lambda: blank_photos(300, SEED),
+        "pages of noise": lambda: noise_photos(300, SEED),
     }
     promise = next(promise for promise in bundle.facts.promises if promise.kind == kind)
     refused = (~answer_pages(bundle, made[kind]()).answered).mean()

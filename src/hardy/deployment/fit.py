@@ -34,7 +34,7 @@ from hardy.rng import Randomness
 from hardy.runs import load_trained, training_facts
 from hardy.synthetic.glyphs import EXPOSURE_FONTS, LETTERS
 from hardy.synthetic.outliers import OUTLIERS
-from hardy.synthetic.photos import DIGITS, Pages, blank_pages, drawn_pages, noise_pages
+from hardy.synthetic.photos import DIGITS, Photos, blank_photos, drawn_photos, noise_photos
 
 CALIBRATOR = "temperature"
 DETECTOR = "energy"
@@ -168,18 +168,18 @@ def measure_promises(bundle: Bundle, validation: Dataset) -> list[Promise]:
         made = outliers.function(images, streams.fold(family))
         refused = ~bundle.answer(prepare(made[:, 0])).answered
         promises.append(_promise(f"made outliers: {outliers.description}", refused))
-    letters = drawn_pages(LETTERS, EXPOSURE_FONTS, VARIANTS, seed=0)
-    digits = drawn_pages(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=0)
+    letters = drawn_photos(LETTERS, EXPOSURE_FONTS, VARIANTS, seed=0)
+    digits = drawn_photos(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=0)
     return [
         *promises,
         _promise("printed letters A to J on paper", ~answer_pages(bundle, letters).answered, letters.fonts),
         _promise("printed digits on paper", ~answer_pages(bundle, digits).answered, digits.fonts),
-        _promise("blank pages", ~answer_pages(bundle, blank_pages(MADE, seed=0)).answered),
-        _promise("pages of noise", ~answer_pages(bundle, noise_pages(MADE, seed=0)).answered),
+        _promise("blank pages", ~answer_pages(bundle, blank_photos(MADE, seed=0)).answered),
+        _promise("pages of noise", ~answer_pages(bundle, noise_photos(MADE, seed=0)).answered),
     ]
 
 
-def answer_pages(bundle: Bundle, pages: Pages) -> Decisions:
+def answer_pages(bundle: Bundle, pages: Photos) -> Decisions:
     """What a bundle says of some pages, each prepared by itself as ``hardy predict`` does."""
     polarity = bundle.facts.preprocessing.polarity
     each = [prepare(torch.from_numpy(picture).float()[None] / 255, polarity) for picture in pages.pictures]
