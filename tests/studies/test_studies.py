@@ -189,7 +189,7 @@ def test_figures_are_those_of_the_records() -> None:
     parts = np.split(weights, 3)
     expected = np.mean(
         [
-            auroc(score["clean"], score[name], weights_negative=parts[0], weights_positive=part)
+            auroc(score["clean"], score[name], weights=np.concatenate([parts[0], part]))
             for name, part in (("foreign/a", parts[1]), ("foreign/b", parts[2]))
         ]
     )
