@@ -36,7 +36,7 @@ from hardy.devices import choose_device, describe
 from hardy.metrics import wilson
 from hardy.runs import environment
 from hardy.synthetic.glyphs import LETTERS, TEST_FONTS
-from hardy.synthetic.photos import DIGITS, blank_pages, drawn_pages, noise_pages
+from hardy.synthetic.photos import DIGITS, blank_photos, drawn_photos, noise_photos
 
 SEED = 1
 
@@ -66,7 +66,7 @@ def refused(bundle: Bundle, kind: str, decisions: Decisions) -> dict[str, Any]:
 
 
 def accuracy(bundle: Bundle, each: int) -> dict[str, Any]:
-    pages = drawn_pages(DIGITS, TEST_FONTS, each, SEED)
+    pages = drawn_photos(DIGITS, TEST_FONTS, each, SEED)
     drawn = answer_photos(bundle, pages)
     found = {
         "drawn": right_where_answered("photos of printed digits", drawn, np.array([int(c) for c in pages.characters]))
@@ -83,9 +83,9 @@ def accuracy(bundle: Bundle, each: int) -> dict[str, Any]:
 
 def refusals(bundle: Bundle, each: int) -> dict[str, Any]:
     kinds = {
-        "photos of printed letters A to J": drawn_pages(LETTERS, TEST_FONTS, each, SEED),
-        "photos of blank paper": blank_pages(500, SEED),
-        "images of noise": noise_pages(500, SEED),
+        "photos of printed letters A to J": drawn_photos(LETTERS, TEST_FONTS, each, SEED),
+        "photos of blank paper": blank_photos(500, SEED),
+        "images of noise": noise_photos(500, SEED),
     }
     return {kind: refused(bundle, kind, answer_photos(bundle, pages)) for kind, pages in kinds.items()}
 

@@ -20,7 +20,7 @@ from hardy.data import DATASETS, available, load_dataset, split_hashes
 from hardy.data.registry import CORRUPTIONS
 from hardy.data.splits import divide, indices_sha256
 from hardy.errors import DataError, UsageError
-from hardy.synthetic.glyphs import centred_by_mass, letter_glyphs
+from hardy.synthetic.glyphs import centered_by_mass, letter_glyphs
 
 # SHA-256 of the plain IDX files, as the field knows them.
 MNIST = {
@@ -247,7 +247,7 @@ def test_uci_digits_are_interpolated_into_the_box():
         assert np.abs(places - box).max(axis=(2, 3)).min() <= 0.5 + 1e-6
 
 
-def test_made_images_are_centred_by_mass_in_the_box():
+def test_made_images_are_centered_by_mass_in_the_box():
     for name in ("digits/test", "glyphs/test"):
         images = load_dataset(name).images[:, 0].numpy()
         offsets = np.array([offset_of_middle(image) for image in images])
@@ -261,11 +261,11 @@ def test_made_images_are_centred_by_mass_in_the_box():
 def test_centring_never_cuts_ink():
     corner = np.zeros((20, 20), np.uint8)
     corner[0, 0] = 255
-    field = centred_by_mass(corner)
+    field = centered_by_mass(corner)
     assert field.sum() == 255
     # As near to the middle as a 20x20 picture gets without leaving the field.
     assert field[8, 8] == 255
-    assert centred_by_mass(np.zeros((20, 20), np.uint8)).sum() == 0
+    assert centered_by_mass(np.zeros((20, 20), np.uint8)).sum() == 0
 
 
 def test_glyphs_are_the_same_each_time_and_all_different():

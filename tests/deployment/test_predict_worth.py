@@ -14,7 +14,7 @@ from hardy.deployment.abstention import Decisions
 from hardy.deployment.fit import answer_photos, fit_bundle
 from hardy.deployment.preprocessing import preprocess
 from hardy.synthetic.glyphs import LETTERS, TEST_FONTS
-from hardy.synthetic.photos import DIGITS, blank_pages, drawn_pages, noise_pages
+from hardy.synthetic.photos import DIGITS, blank_photos, drawn_photos, noise_photos
 from hardy.training import train
 from hardy.training.recipes import RECIPES
 
@@ -36,7 +36,7 @@ def right_where_answered(decisions: Decisions, labels: np.ndarray) -> float:
 
 
 def test_drawn_digits_are_right_where_they_are_answered(bundle: Bundle) -> None:
-    pages = drawn_pages(DIGITS, TEST_FONTS, 3, SEED)
+    pages = drawn_photos(DIGITS, TEST_FONTS, 3, SEED)
     decisions = answer_photos(bundle, pages)
     assert right_where_answered(decisions, np.array([int(it) for it in pages.characters])) >= 0.97
     assert decisions.answered.mean() > 0.3
@@ -51,9 +51,9 @@ def test_uci_digits_are_right_where_they_are_answered(bundle: Bundle) -> None:
 @pytest.mark.parametrize("kind", ["photos of printed letters A to J", "photos of blank paper", "images of noise"])
 def test_refusal_lies_in_the_estimated_interval(bundle: Bundle, kind: str) -> None:
     made = {
-        "photos of printed letters A to J": lambda: drawn_pages(LETTERS, TEST_FONTS, 6, SEED),
-        "photos of blank paper": lambda: blank_pages(300, SEED),
-        "images of noise": lambda: noise_pages(300, SEED),
+        "photos of printed letters A to J": lambda: drawn_photos(LETTERS, TEST_FONTS, 6, SEED),
+        "photos of blank paper": lambda: blank_photos(300, SEED),
+        "images of noise": lambda: noise_photos(300, SEED),
     }
     estimate = next(it for it in bundle.manifest.refusal_estimates if it.kind == kind)
     refused = (~answer_photos(bundle, made[kind]()).answered).mean()

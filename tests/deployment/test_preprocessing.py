@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hardy.data import load_dataset
 from hardy.deployment.preprocessing import is_as_mnist, preprocess
-from hardy.synthetic.photos import blank_pages, drawn_pages
+from hardy.synthetic.photos import blank_photos, drawn_photos
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_size_does_not_matter(digits: Tensor) -> None:
 
 
 def test_what_comes_out_is_in_the_form_of_mnist() -> None:
-    pages = drawn_pages("0123456789", ["DejaVuSans"], 1, seed=3)
+    pages = drawn_photos("0123456789", ["DejaVuSans"], 1, seed=3)
     made = torch.cat([preprocess(torch.from_numpy(page).float()[None] / 255).images[:, 0] for page in pages.pictures])
     assert is_as_mnist(made).float().mean() >= 0.9
     assert torch.aminmax(made).min >= 0
@@ -84,7 +84,7 @@ def test_an_even_picture_has_no_foreground(shade: float, side: int) -> None:
 
 
 def test_paper_with_a_shadow_and_noise_has_no_foreground() -> None:
-    pages = blank_pages(20, seed=5)
+    pages = blank_photos(20, seed=5)
     assert not any(preprocess(torch.from_numpy(page).float()[None] / 255).foreground.any() for page in pages.pictures)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardy.errors import explain_missing_packages
-from hardy.synthetic.glyphs import BOX, Made, centred_by_mass
+from hardy.synthetic.glyphs import BOX, Glyphs, centered_by_mass
 
 
-def uci_digits() -> Made:
+def uci_digits() -> Glyphs:
     """The 1,797 test digits of the UCI set that scikit-learn ships, of 8x8 pixels from 0 to 16, in MNIST's shape.
 
     The 8x8 field, which a UCI digit fills, becomes the 20x20 box, by bilinear interpolation between pixel centers in
@@ -25,8 +25,8 @@ def uci_digits() -> Made:
     small = np.asarray(pixels).astype(np.int64).reshape(-1, 8, 8)
     tenths = _eight_to_twenty()
     boxes = (tenths @ small @ tenths.T * 255 + 800) // (16 * 100)
-    images = np.stack([centred_by_mass(box.astype(np.uint8)) for box in boxes])
-    return Made(images, np.asarray(target).astype(np.int64))
+    images = np.stack([centered_by_mass(box.astype(np.uint8)) for box in boxes])
+    return Glyphs(images, np.asarray(target).astype(np.int64))
 
 
 def _eight_to_twenty() -> NDArray[np.int64]:

@@ -35,7 +35,7 @@ from hardy.rng import Randomness
 from hardy.runs import Run, load_trained, training_facts
 from hardy.synthetic.glyphs import EXPOSURE_FONTS, LETTERS
 from hardy.synthetic.outliers import OUTLIERS
-from hardy.synthetic.photos import DIGITS, Pages, blank_pages, drawn_pages, noise_pages
+from hardy.synthetic.photos import DIGITS, Photos, blank_photos, drawn_photos, noise_photos
 
 CALIBRATOR = "temperature"
 DETECTOR = "energy"
@@ -181,10 +181,10 @@ def estimate_refusal(bundle: Bundle, validation: Dataset) -> list[RefusalEstimat
         refused = ~bundle.answer(preprocess(synthetic[:, 0])).answered
         estimates.append(_estimate(f"synthetic outliers: {outliers.description}", refused))
     photos = {
-        "photos of printed letters A to J": drawn_pages(LETTERS, EXPOSURE_FONTS, VARIANTS, seed=0),
-        "photos of printed digits": drawn_pages(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=0),
-        "photos of blank paper": blank_pages(IMAGES_PER_KIND, seed=0),
-        "images of noise": noise_pages(IMAGES_PER_KIND, seed=0),
+        "photos of printed letters A to J": drawn_photos(LETTERS, EXPOSURE_FONTS, VARIANTS, seed=0),
+        "photos of printed digits": drawn_photos(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=0),
+        "photos of blank paper": blank_photos(IMAGES_PER_KIND, seed=0),
+        "images of noise": noise_photos(IMAGES_PER_KIND, seed=0),
     }
     for kind, taken in photos.items():
         fonts = taken.fonts if any(taken.fonts) else ()
@@ -192,7 +192,7 @@ def estimate_refusal(bundle: Bundle, validation: Dataset) -> list[RefusalEstimat
     return estimates
 
 
-def answer_photos(bundle: Bundle, photos: Pages) -> Decisions:
+def answer_photos(bundle: Bundle, photos: Photos) -> Decisions:
     """What a bundle answers for some photos, each preprocessed by itself as ``hardy predict`` does."""
     polarity = bundle.manifest.preprocessing.polarity
     each = [preprocess(torch.from_numpy(photo).float()[None] / 255, polarity) for photo in photos.pictures]
