@@ -21,7 +21,7 @@ from hardy.errors import ContractError, UsageError
 from hardy.evaluation.evaluate import Progress, estimate, load_results
 from hardy.evaluation.properties import PROPERTIES, Metric
 from hardy.evaluation.scorecard import Scorecard, json_schema
-from hardy.evaluation.subject import PROBES
+from hardy.evaluation.subject import PROBES, load_subject
 from hardy.report.run import write_run_report
 from hardy.runs import Run
 
@@ -136,6 +136,14 @@ def test_another_seed_gives_other_attacks_and_the_same_predictions(whole: Path, 
     same = {name for name, frame in records.items() if frame.equals(expected[name])}
     assert any(name.startswith("predict_mnist_test") for name in same)
     assert any(name.startswith("attack_mnist_test_pgd") for name in records.keys() - same)
+
+
+def test_paths_may_be_strings(tiny: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    settings = {"data": tiny, "data_dir": str(tmp_path), "properties": ["accuracy"]}
+    scorecard = measure(out, classifier=seeded_linear(side=8), **settings)  # type: ignore[arg-type]
+    assert Scorecard.read(f"{out}/scorecard.json") == scorecard
+    assert load_subject(Path("helpers.classifiers:small_classifier")).name == "helpers.classifiers:small_classifier"
 
 
 def test_progress_counts_up_to_the_number_of_tasks(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def make_context(
     classes: int,
     budget: Budget,
     limit: int | None,
-    adversarial: Sequence[Path],
+    adversarial: Sequence[str | Path],
     members: int = 0,
 ) -> EvaluationContext:
     """What there is to measure on: the test split, what is held out, and the other datasets that are at hand.

@@ -75,7 +75,7 @@ def in_this_process(
 
 def evaluate(
     subject: Subject,
-    out: Path,
+    out: str | Path,
     *,
     properties: Sequence[str] = (),
     budget: Budget = "standard",
@@ -83,8 +83,8 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     data: str = "mnist",
-    data_dir: Path | None = None,
-    adversarial: Sequence[Path] = (),
+    data_dir: str | Path | None = None,
+    adversarial: Sequence[str | Path] = (),
     batch_size: int = SHARD,
     resume: bool = False,
     allow_random: bool = False,
@@ -124,7 +124,8 @@ def evaluate(
         raise UsageError(f"limit {limit}: at least one example is measured")
     if batch_size < 1:
         raise UsageError(f"batch size {batch_size}: at least one image at once")
-    run = _open(subject, out, resume)
+    data_dir = Path(data_dir) if data_dir is not None else None
+    run = _open(subject, Path(out), resume)
     on = choose_device(device)
     classifier = subject.classifier.to(on)
 

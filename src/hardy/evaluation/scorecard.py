@@ -92,19 +92,19 @@ class Scorecard(_Strict):
     def to_json(self) -> str:
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, allow_nan=False) + "\n"
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Replace ``path`` in one step."""
-        write_text(path, self.to_json())
+        write_text(Path(path), self.to_json())
 
     @classmethod
-    def read(cls, path: Path) -> Scorecard:
+    def read(cls, path: str | Path) -> Scorecard:
         """Read and check a scorecard.
 
         Raises:
             RunError: no such file, not a scorecard, or of a newer schema.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"no scorecard at {path}; make one with 'hardy evaluate'") from None
         except (OSError, ValueError) as error:

@@ -40,7 +40,7 @@ class Subject:
     run: Path | None = None
 
 
-def load_subject(name: str, weights: Path | None = None) -> Subject:
+def load_subject(name: str | Path, weights: str | Path | None = None) -> Subject:
     """The classifier that ``name`` stands for.
 
     Args:
@@ -53,7 +53,7 @@ def load_subject(name: str, weights: Path | None = None) -> Subject:
         BundleError: the bundle is not as it was written.
         UsageError: the module does not import, the attribute is no classifier, or the weights do not fit.
     """
-    path = Path(name)
+    path, name = Path(name), str(name)
     if (path / MANIFEST).exists():
         if weights is not None:
             raise UsageError(f"{name} is a run and has its own weights; leave out --weights")
@@ -67,7 +67,7 @@ def load_subject(name: str, weights: Path | None = None) -> Subject:
             f"no subject '{name}': it is neither the folder of a run or a bundle nor package.module:callable"
             + (f" ({path} has no {MANIFEST})" if path.exists() else "")
         )
-    return _from_import(name, weights)
+    return _from_import(name, Path(weights) if weights is not None else None)
 
 
 PROBES = 64

@@ -25,7 +25,7 @@ Report = Callable[[str, Update], None]
 
 def train(
     recipe: Recipe,
-    out: Path,
+    out: str | Path,
     *,
     seed: int = 0,
     device: str = "auto",
@@ -52,6 +52,7 @@ def train(
         RunError: the folder holds something else, or a training with other settings.
         HardyError: training has collapsed.
     """
+    out = Path(out)
     run = Run.open_or_create(out) if resume else Run.create(out)
     training_set, validation = (load_dataset(f"{data}/{split}", data_dir=data_dir) for split in ("train", "validation"))
     on = choose_device(device)
