@@ -267,8 +267,8 @@ def test_a_split_that_is_not_there_is_refused(tmp_path: Path):
     path = npz(tmp_path, images=GRAY, labels=LABELS)
     with pytest.raises(DataError, match="no training split"):
         load_user_dataset(path, "validation")
-    with pytest.raises(DataError, match="'validation'"):
-        load_user_dataset(path, "validation")
+    with pytest.raises(DataError, match="the splits train, validation, test, and no 'dev'"):
+        load_user_dataset(path, "dev")
     with pytest.raises(DataError, match=r"absent\.npz"):
         load_user_dataset(tmp_path / "absent.npz")
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hardy.data.arrays import check_image_array, check_labels, name_classes
 from hardy.data.dataset import Dataset
 from hardy.data.npy import names_in_npz, read_npz
 from hardy.data.splits import divide
@@ -25,8 +26,6 @@ LIMIT = 1 << 32
 
 MAX_PIXELS = 1 << 24
 """Of one picture; a small file can hold a picture that fills the memory."""
-
-MAX_CLASSES = 1 << 16
 
 _ENDINGS = (".png", ".jpg", ".jpeg")
 _CHANNELS = {"1": 1, "L": 1, "RGB": 3, "P": 3}
@@ -154,47 +153,14 @@ def _from_npz(path: Path, split: str) -> tuple[NDArray[Any], NDArray[np.int64], 
                 f"{path} has no array '{name}'; it has {', '.join(names_in_npz(path)) or 'none'}, "
                 "and takes images and labels, or train_images, train_labels, test_images and test_labels"
             )
-    labels = {name: _checked_labels(arrays[name], f"{path}, array '{name}'") for name in every_label & arrays.keys()}
-    images = _checked_images(arrays[f"{prefix}images"], f"{path}, array '{prefix}images'")
+    labels = {name: check_labels(arrays[name], f"{path}, array '{name}'") for name in every_label & arrays.keys()}
+    images = check_image_array(arrays[f"{prefix}images"], f"{path}, array '{prefix}images'")
+    if "classes" in arrays:
+        classes = _checked_classes(arrays["classes"], path)
+    else:
+        classes = tuple(str(label) for label in range(1 + max(int(each.max()) for each in labels.values())))
     own = labels[f"{prefix}labels"]
-    if len(own) != len(images):
-        raise DataError(f"{path} has {len(images):,} images and {len(own):,} labels in the arrays '{prefix}…'")
-    if "classes" not in arrays:
-        return images, own, tuple(str(label) for label in range(1 + max(int(each.max()) for each in labels.values())))
-    classes = _checked_classes(arrays["classes"], path)
-    if int(own.max()) >= len(classes):
-        raise DataError(f"{path} has the label {own.max()}; its {len(classes)} classes are 0 to {len(classes) - 1}")
-    return images, own, classes
-
-
-def _checked_images(array: NDArray[Any], where: str) -> NDArray[Any]:
-    """uint8 or float32, (N, C, H, W), writable."""
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    if array.ndim != 4 or array.shape[1] not in (1, 3):
-        raise DataError(
-            f"{where} has the shape {array.shape}; images are (N, H, W), or (N, C, H, W) or (N, H, W, C) with C 1 or 3"
-        )
-    if array.dtype == np.uint8:
-        return array.copy(order="C")
-    if array.dtype.kind != "f":
-        raise DataError(f"{where} is of {array.dtype}; images are uint8, or floating point in [0, 1]")
-    low, high = float(array.min()), float(array.max())
-    if not (low >= 0.0 and high <= 1.0):
-        raise DataError(f"{where} has values from {low:g} to {high:g}; floating-point images lie in [0, 1]")
-    return array.astype(np.float32, order="C")
-
-
-def _checked_labels(array: NDArray[Any], where: str) -> NDArray[np.int64]:
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise DataError(f"{where} is {array.dtype} {array.shape}; labels are whole numbers, (N,)")
-    if int(array.min()) < 0 or int(array.max()) >= MAX_CLASSES:
-        raise DataError(
-            f"{where} has labels from {array.min()} to {array.max()}; labels lie between 0 and {MAX_CLASSES - 1}"
-        )
-    return array.astype(np.int64)
+    return images, own, name_classes(images, own, classes, str(path))
 
 
 def _checked_classes(array: NDArray[Any], path: Path) -> tuple[str, ...]:
