@@ -17,7 +17,7 @@ from hardy.data import Dataset, load_dataset
 from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError
 from hardy.evaluation.context import context_from_json, context_to_json, make_context, planned_measurements
-from hardy.evaluation.framework import Budget
+from hardy.evaluation.framework import Budget, Memo
 from hardy.evaluation.properties import (
     MEASUREMENT_FUNCTIONS,
     PROPERTIES,
@@ -224,12 +224,14 @@ def _facts(subject: Subject, info: ClassifierInfo) -> SubjectFacts:
 def _measurer(
     classifier: nn.Module, dataset: Callable[[str], Dataset], device: torch.device, seed: int, batch_size: int
 ) -> Callable[[Task], pl.DataFrame]:
+    memo = Memo()
+
     def measure(task: Task) -> pl.DataFrame:
         measurement = task.measurement
         source = dataset(measurement.dataset)
         chosen = source.measuring_order()[: measurement.examples][task.number * SHARD : (task.number + 1) * SHARD]
         on_device = (source.floats(chosen).to(device), source.labels[chosen].to(device), chosen.to(device))
-        shard = Shard(*on_device, dataset=dataset)
+        shard = Shard(*on_device, dataset, memo)
         columns = MEASUREMENT_FUNCTIONS[measurement.function](
             classifier, shard, measurement, seed=seed, batch_size=batch_size
         )

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,7 @@ from hardy.validation import Images, Labels
 Scalar: TypeAlias = str | int | float | bool
 Budget: TypeAlias = Literal["quick", "standard", "full"]
 Columns: TypeAlias = dict[str, NDArray]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,36 @@ class Measurement:
         return f"{readable}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
-class Shard(NamedTuple):
-    """Some examples of a cell.
+class Memo:
+    """What one evaluation fits and works out once, by a key; all of it goes with the evaluation."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` returned at the first call with this key."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some examples of a measurement.
 
     Attributes:
         images: float32 (N, C, H, W) in [0, 1].
         labels: int64 (N,); -1 where an example has none.
         indices: int64 (N,), each example's place in its dataset.
-        dataset: gives other datasets by name, for what a measure fits or trains before it measures.
+        dataset: gives other datasets by name, for what is fitted or trained before measuring.
+        memo: keeps what was fitted for this evaluation of this classifier.
     """
 
     images: Images
     labels: Labels
     indices: Labels
     dataset: Callable[[str], Dataset] = load_dataset
+    memo: Memo = field(default_factory=Memo)
 
     def rng(self, seed: int, *purpose: str | int) -> Randomness:
         """The random streams of these examples."""

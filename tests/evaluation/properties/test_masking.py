@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from helpers.cheap import make_attacks_cheaper
+from helpers.classifiers import small_classifier, some_digits
 from torch import Tensor, nn
 
 from hardy.attacks import get_attack, run_attack
 from hardy.data import load_dataset
-from hardy.evaluation.framework import EvaluationContext, Results, Shard
+from hardy.evaluation.framework import EvaluationContext, Measurement, Memo, Results, Shard
 from hardy.evaluation.properties.adversarial.masking import masking_measurements, masking_warnings, measure_masking
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
@@ -79,6 +83,31 @@ def test_masked_gradients_are_flagged_and_the_black_box_breaks_them(mask, sign, 
 @pytest.mark.slow
 def test_honest_gradients_are_not_flagged(digit_classifier, monkeypatch) -> None:
     assert masking_warnings(evidence_of(digit_classifier, monkeypatch)) == []
+
+
+def test_the_surrogate_belongs_to_one_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of one evaluation share it, another evaluation trains its own, and none outlives its evaluation."""
+    alive: list[weakref.ref[nn.Module]] = []
+
+    def trained(*_: object) -> nn.Module:
+        surrogate = small_classifier().eval()
+        alive.append(weakref.ref(surrogate))
+        return surrogate
+
+    make_attacks_cheaper(monkeypatch)
+    monkeypatch.setattr("hardy.evaluation.properties.adversarial.masking._surrogate", trained)
+    images, labels, indices = some_digits(4)
+    classifier = small_classifier().eval()
+    measurement = Measurement.of("masking", "mnist/test", 4, eps=0.3)
+    for expected in (1, 2):
+        memo = Memo()
+        for half in (slice(0, 2), slice(2, 4)):
+            shard = Shard(images[half], labels[half], indices[half], memo=memo)
+            measure_masking(classifier, shard, measurement, seed=0, batch_size=4)
+        assert len(alive) == expected
+    del memo, shard
+    gc.collect()
+    assert [reference() for reference in alive] == [None, None]
 
 
 def test_each_sign_of_masking_has_its_warning() -> None:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from helpers.classifiers import Linear, small_classifier
+from helpers.classifiers import Linear, small_classifier, write_tiny_data
+from helpers.evaluations import records_of
+from torch import nn
 
 from hardy.data import Dataset, load_dataset
-from hardy.evaluation.framework import Budget, Columns
+from hardy.evaluation.evaluate import evaluate
+from hardy.evaluation.framework import Budget, Columns, Memo
 from hardy.evaluation.properties import PROPERTIES, EvaluationContext, Measurement, Results, Shard
 from hardy.evaluation.properties.ood import measure as detecting
 from hardy.evaluation.properties.ood.measure import _moved, detect_measurement, measure_detect
 from hardy.evaluation.records import frame
+from hardy.evaluation.subject import Subject
 from hardy.models import Ensemble
+from hardy.models.weights import weights_sha256
 from hardy.ood import DETECTORS
 from hardy.synthetic.transforms import TRANSFORMS
 
@@ -28,10 +37,12 @@ def plan_of(budget: Budget = "quick", validation: str | None = "mnist/validation
     return EvaluationContext("mnist/test", validation, *known, budget, 60, shift=("digits/test",))
 
 
-def shard_of(measurement: Measurement, dataset: Callable[[str], Dataset] = load_dataset) -> Shard:
+def shard_of(
+    measurement: Measurement, dataset: Callable[[str], Dataset] = load_dataset, memo: Memo | None = None
+) -> Shard:
     source = load_dataset(measurement.dataset)
     chosen = source.measuring_order()[: measurement.examples]
-    return Shard(source.floats(chosen), source.labels[chosen], chosen, dataset)
+    return Shard(source.floats(chosen), source.labels[chosen], chosen, dataset, memo or Memo())
 
 
 def measured(
@@ -66,10 +77,10 @@ def results(seen: list[str]) -> Results:
         seen.append(name)
         return load_dataset(name)
 
-    context = plan_of()
+    context, memo = plan_of(), Memo()
     records: dict[Measurement, pl.DataFrame] = {}
     for measurement in PROPERTIES["out_of_distribution"].plan(context).measurements:
-        shard = shard_of(measurement, watched)
+        shard = shard_of(measurement, watched, memo)
         records[measurement] = frame(shard.indices.numpy(), shard.labels.numpy(), measured(model, measurement, shard))
     return Results(context, records, load_dataset, 0)
 
@@ -85,9 +96,40 @@ def test_fitting_sees_training_and_held_out_images_alone(results: Results, seen:
     assert set(seen) == {"mnist/train", "mnist/validation"}
 
 
-def test_fitting_happens_once_a_classifier(results: Results, seen: list[str]) -> None:
+def test_fitting_happens_once_per_evaluation(results: Results, seen: list[str]) -> None:
     assert len(results.records) > 5
     assert len(seen) == 2
+
+
+def test_detectors_are_those_of_the_weights_that_are_measured(tmp_path: Path) -> None:
+    """Evaluated, trained further and evaluated again, a classifier gives what it gives a newcomer."""
+    data = str(write_tiny_data(tmp_path))
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 3))
+
+    def evaluated(name: str, subject: nn.Module) -> dict[str, pl.DataFrame]:
+        evaluate(
+            Subject("small", subject, "small", weights_sha256(subject)),
+            tmp_path / name,
+            data=data,
+            device="cpu",
+            budget="quick",
+            properties=["out_of_distribution"],
+        )
+        return records_of(tmp_path / name)
+
+    before = evaluated("before", classifier)
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            parameter.add_(torch.linspace(-1.0, 1.0, parameter.numel()).reshape(parameter.shape))
+    after, wanted = evaluated("after", classifier), evaluated("wanted", copy.deepcopy(classifier))
+    for name, frame_ in wanted.items():
+        assert after[name].equals(frame_), name
+        assert not after[name]["mahalanobis"].equals(before[name]["mahalanobis"]), name
+
+    alive = weakref.ref(classifier)
+    del classifier
+    gc.collect()
+    assert alive() is None
 
 
 def test_thresholds_are_not_set_on_images_that_something_was_fitted_on() -> None:
@@ -121,12 +163,12 @@ def test_without_validation_images_nothing_is_fitted(model: torch.nn.Module) -> 
 
 
 def test_a_classifier_without_a_head_has_the_other_scores_and_a_warning() -> None:
-    context = plan_of()
+    context, memo = plan_of(), Memo()
     linear = Linear(torch.randn(10, 784, generator=torch.Generator().manual_seed(0)), torch.zeros(10))
     measurements = PROPERTIES["out_of_distribution"].plan(context).measurements
     records = {}
     for measurement in measurements:
-        shard = shard_of(measurement)
+        shard = shard_of(measurement, memo=memo)
         records[measurement] = frame(shard.indices.numpy(), shard.labels.numpy(), measured(linear, measurement, shard))
     columns = records[measurements[0]].columns
     assert "kl_matching" in columns

@@ -8,7 +8,7 @@ find what stronger ones miss, and no classifier is robust where every image can 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,8 @@ def measure_masking(
         ]
         with torch.no_grad():
             right = torch.cat([classifier(batch).argmax(1) for batch in images.split(batch_size)]) == labels
-    surrogate = _surrogate(measurement.dataset.rpartition("/")[0], shard.dataset, images.device)
+    data = measurement.dataset.rpartition("/")[0]
+    surrogate = shard.memo.get(("surrogate", data), lambda: _surrogate(data, shard.dataset, images.device))
     columns = {
         "right": right,
         "zero_gradient": (torch.cat(gradients).flatten(1) == 0).all(1),
@@ -93,7 +94,6 @@ def measure_masking(
     return {name: column.cpu().numpy() for name, column in columns.items()}
 
 
-@cache
 def _surrogate(data: str, dataset: Callable[[str], Dataset], device: torch.device) -> nn.Module | None:
     """A network of hardy's own, trained on the same data for an epoch; None where it cannot be."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def measure_attacked_predictions(
 ) -> Columns:
     """``logits``, float32 (N, K), on what the attacks made of the images; where they found nothing, on the image."""
     _, outcome = _attacked(classifier, shard, measurement, seed, batch_size)
-    attacked = shard._replace(images=outcome.images)
+    attacked = replace(shard, images=outcome.images)
     return measure_predictions(classifier, attacked, measurement, seed=seed, batch_size=batch_size)
 
 

@@ -1,10 +1,9 @@
-"""The measure of detection: every score of every image, features computed once, detectors fitted once a classifier."""
+"""Measures every detection score of every image; detectors are fitted once per evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from hardy.attacks.attack import value_and_gradient
 from hardy.data import Dataset
 from hardy.errors import ContractError
-from hardy.evaluation.framework import Budget, Columns, EvaluationContext, Measurement, Shard
+from hardy.evaluation.framework import Budget, Columns, EvaluationContext, Measurement, Scalar, Shard
 from hardy.ood import (
     DETECTORS,
     Detector,
@@ -93,7 +92,8 @@ def measure_detect(
         images = TRANSFORMS[str(setting["made"])](images, shard.rng(seed, "made", str(setting["made"])))
     if setting["moved"]:
         images = torch.cat([_moved(classifier, batch, float(setting["moved"])) for batch in images.split(batch_size)])
-    fitted = _fitted(classifier, shard.dataset, measurement, seed, batch_size, images.device)
+    key = ("detectors", seed, *(setting[name] for name in ("train", "validation", "training", "fitting", "odin")))
+    fitted = shard.memo.get(key, lambda: _fit(classifier, shard.dataset, setting, seed, batch_size, images.device))
     features = extract(classifier, images, batch_size)
     columns: Columns = {"logits": features.logits}
     columns |= {name: detector.scores(features) for name, detector in fitted.detectors.items()}
@@ -110,34 +110,14 @@ class _Fitted(NamedTuple):
     odin: OdinSetting | None
 
 
-_CACHE: WeakKeyDictionary[nn.Module, dict[tuple, _Fitted]] = WeakKeyDictionary()
-
-
-def _fitted(
-    classifier: nn.Module,
-    dataset: Callable[[str], Dataset],
-    measurement: Measurement,
-    seed: int,
-    batch_size: int,
-    device: torch.device,
-) -> _Fitted:
-    setting = measurement.settings
-    key = (seed, *(setting[name] for name in ("train", "validation", "training", "fitting", "odin")))
-    known = _CACHE.setdefault(classifier, {})
-    if key not in known:
-        known[key] = _fit(classifier, dataset, measurement, seed, batch_size, device)
-    return known[key]
-
-
 def _fit(
     classifier: nn.Module,
     dataset: Callable[[str], Dataset],
-    measurement: Measurement,
+    setting: Mapping[str, Scalar],
     seed: int,
     batch_size: int,
     device: torch.device,
 ) -> _Fitted:
-    setting = measurement.settings
     if not setting["train"]:
         return _Fitted({name: Detector(name, {}) for name in DETECTORS if _is_free(name)}, None)
     train, validation = dataset(str(setting["train"])), dataset(str(setting["validation"]))

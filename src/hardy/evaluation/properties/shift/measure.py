@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -96,7 +97,7 @@ def measure_corrupted(
     name, severity = str(measurement.settings["corruption"]), int(measurement.settings["severity"])
     corrupted = corrupt(shard.images, name, severity, shard.rng(seed))
     return measure_predictions(
-        classifier, shard._replace(images=corrupted), measurement, seed=seed, batch_size=batch_size
+        classifier, replace(shard, images=corrupted), measurement, seed=seed, batch_size=batch_size
     )
 
 
