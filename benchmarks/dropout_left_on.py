@@ -18,7 +18,7 @@ from hardy.models import build_model
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
 from hardy.training import Split, fit
-from hardy.training.recipes import get_recipe
+from hardy.training.recipes import RECIPES
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     rows = []
     for seed in range(arguments.seeds):
         fitted = fit(
-            get_recipe("cnn"),
+            RECIPES["cnn"],
             Split(train.images, train.labels),
             Split(validation.images, validation.labels),
             10,

@@ -185,10 +185,10 @@ class Bare:
 
 sys.meta_path[:] = [Bare(finder) for finder in sys.meta_path]
 from dataclasses import replace
-from hardy.training.recipes import get_recipe
+from hardy.training.recipes import RECIPES
 from hardy.training import train
 
-recipe = replace(get_recipe("fast"), model_arguments={"width": 4, "size": 8}, batch_size=16, epochs=4)
+recipe = replace(RECIPES["fast"], model_arguments={"width": 4, "size": 8}, batch_size=16, epochs=4)
 run = train(recipe, Path(sys.argv[3]), data=sys.argv[2])
 print(run.manifest["training"]["status"])
 """

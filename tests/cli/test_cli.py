@@ -23,7 +23,7 @@ from hardy.cli.main import main
 from hardy.data import DATASETS
 from hardy.evaluation.properties import PROPERTIES
 from hardy.evaluation.scorecard import Scorecard
-from hardy.training.recipes import RECIPES, get_recipe
+from hardy.training.recipes import RECIPES
 
 VERBS = ("demo", "train", "evaluate", "attack", "bundle", "predict", "report", "compare", "study", "list", "data")
 
@@ -119,10 +119,10 @@ def test_the_demo_makes_two_runs_and_a_comparison_and_can_be_repeated(
     hardy: Hardy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With smaller networks than the real one."""
-    small = replace(get_recipe("fast"), model_arguments={"width": 4}, learning_rate=0.02)
-    monkeypatch.setitem(RECIPES, "compact", replace(small, name="compact"))
+    small = replace(RECIPES["fast"], model_arguments={"width": 4}, learning_rate=0.02)
+    monkeypatch.setitem(RECIPES._items, "compact", replace(small, name="compact"))
     members = tuple(replace(small, name=f"compact-{number}") for number in range(2))
-    monkeypatch.setitem(RECIPES, "compact-ensemble", replace(get_recipe("compact-ensemble"), members=members))
+    monkeypatch.setitem(RECIPES._items, "compact-ensemble", replace(RECIPES["compact-ensemble"], members=members))
     assert hardy("demo", "--out", tmp_path / "demo").status == 0
     written = sorted(path.relative_to(tmp_path / "demo").as_posix() for path in (tmp_path / "demo").glob("**/*.html"))
     assert written == ["compact-ensemble/report.html", "compact/report.html", "compare.html"]

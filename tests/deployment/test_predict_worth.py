@@ -16,7 +16,7 @@ from hardy.deployment.preprocessing import prepare
 from hardy.synthetic.glyphs import LETTERS, TEST_FONTS
 from hardy.synthetic.photos import DIGITS, blank_pages, drawn_pages, noise_pages
 from hardy.training import train
-from hardy.training.recipes import get_recipe
+from hardy.training.recipes import RECIPES
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ SEED = 2
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Of the compact network as its recipe trains it."""
     out = tmp_path_factory.mktemp("worth") / "run"
-    train(get_recipe("compact"), out, device="cpu")
+    train(RECIPES["compact"], out, device="cpu")
     return fit_bundle(out)
 
 

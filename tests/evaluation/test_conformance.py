@@ -1,11 +1,10 @@
-"""What every registered property, attack, score, recipe, augmentation and dataset has to keep."""
+"""What every registered property, score and augmentation has to keep."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from helpers.cheap import make_attacks_cheaper, make_detection_cheaper, make_shi
 from helpers.classifiers import small_classifier, some_digits
 
 from hardy.augmentations import AUGMENTATIONS, augment
-from hardy.data import DATASETS
 from hardy.evaluation.charts import Chart, Gallery, Histogram, LineChart, Matrix, Table
 from hardy.evaluation.evaluate import estimate, evaluate, load_results
 from hardy.evaluation.framework import Budget
@@ -28,14 +26,11 @@ from hardy.evaluation.properties import (
 )
 from hardy.evaluation.scorecard import Scorecard
 from hardy.evaluation.subject import Subject
-from hardy.models import MODELS, build_model, parameter_count
 from hardy.models.weights import weights_sha256
 from hardy.ood import SCORES
 from hardy.report.page import Section, write_report
 from hardy.rng import Randomness
 from hardy.runs import Run
-from hardy.training.recipe import Recipe
-from hardy.training.recipes import RECIPES
 
 LIMIT = 40
 BUDGETS: tuple[Budget, ...] = ("quick", "standard", "full")
@@ -223,25 +218,6 @@ def test_a_score_says_what_it_is(name: str) -> None:
     assert (SCORES[name].__doc__ or "").startswith("(N,): ")
 
 
-def recipe_of(stored: dict[str, Any]) -> Recipe:
-    return Recipe(**{**stored, "members": tuple(map(recipe_of, stored["members"]))})
-
-
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_a_recipe_survives_json_and_builds_its_network(recipe: Recipe) -> None:
-    assert RECIPES[recipe.name] is recipe
-    assert recipe.description
-    stored = recipe.to_dict()
-    assert json.loads(json.dumps(stored)) == stored
-    assert recipe_of(stored) == recipe
-    architecture = json.loads(json.dumps(recipe.architecture(10)))
-    model = build_model(architecture["name"], **architecture["arguments"])
-    with torch.no_grad():
-        assert model.eval()(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
-    assert parameter_count(model) > 0
-    assert {part.model for part in recipe.parts} <= MODELS.keys()
-
-
 AUGMENTED = {
     "rotate": {"degrees": 20.0},
     "translate": {"fraction": 0.2},
@@ -282,20 +258,3 @@ def test_an_augmentation_stays_in_range_and_belongs_to_the_example(name: str) ->
     some = torch.tensor([7, 3, 11])
     assert torch.allclose(augment(images[some], labels[some], rng.select(some), steps)[0], augmented[some], atol=1e-6)
     assert not torch.equal(augment(images, labels, Randomness(0, indices, ("training", 2)), steps)[0], augmented)
-
-
-@pytest.mark.parametrize("entry", DATASETS.values(), ids=DATASETS)
-def test_a_dataset_names_its_licence_and_its_makers(entry) -> None:
-    assert DATASETS[entry.name] is entry
-    assert entry.title
-    assert entry.licence
-    assert entry.citation.endswith(".")
-    assert any(character.isdigit() for character in entry.citation), "a citation names the year"
-    assert len(set(entry.classes)) == len(entry.classes) >= 2
-    assert all(size > 0 for size in entry.sizes.values())
-    assert bool(entry.made_with) != bool(entry.files)
-    assert all(mirror.startswith(("https://", "http://")) for mirror in entry.mirrors)
-    for file in entry.files:
-        assert not entry.archive or entry.mirrors
-        for digest in (file.sha256, file.gz_sha256):
-            assert digest is None or (len(digest) == 64 and set(digest) <= set("0123456789abcdef"))

@@ -27,14 +27,13 @@ def demo(
     from hardy.report import print_scorecard, write_comparison_html
     from hardy.report.run import write_run_report
     from hardy.training import train
-    from hardy.training.recipes import get_recipe
 
     console = Console()
     folders = [out / name for name in RECIPES]
     pages = []
     for name, folder in zip(RECIPES, folders, strict=True):
         with training_progress() as report:
-            train(get_recipe(name), folder, seed=seed, data_dir=data_dir, resume=True, report=report)
+            train(name, folder, seed=seed, data_dir=data_dir, resume=True, report=report)
         with evaluation_progress() as report_evaluation:
             scorecard = evaluate(
                 load_subject(str(folder)),

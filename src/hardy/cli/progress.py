@@ -29,8 +29,8 @@ def training_progress() -> Iterator[Callable[[str, Update], None]]:
         tasks = {}
 
         def report(part: str, update: Update) -> None:
-            validation = "" if update.accuracy is None else f"held-out {update.accuracy:.2%}  "
-            facts = f"loss {update.loss:.4f}  {validation}{update.images_a_second:,.0f} images/s"
+            validation = "" if update.accuracy is None else f"validation {update.accuracy:.2%}  "
+            facts = f"loss {update.loss:.4f}  {validation}{update.images_per_second:,.0f} images/s"
             if part not in tasks:
                 tasks[part] = bars.add_task(part, total=update.steps, facts=facts)
             bars.update(tasks[part], completed=update.step, facts=facts)

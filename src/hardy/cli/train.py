@@ -27,21 +27,21 @@ def train(
     """Train a classifier by a recipe."""
     from hardy import training
     from hardy.cli.progress import training_progress
-    from hardy.training.recipes import get_recipe
+    from hardy.training.recipes import RECIPES
 
-    chosen = get_recipe(recipe).with_settings(_parse(set_ or []))
+    chosen = RECIPES.find(recipe).with_settings(_parse(set_ or []))
     with training_progress() as report:
         run = training.train(
             chosen, out, seed=seed, device=device, data=data, data_dir=data_dir, resume=resume, report=report
         )
-    parts = run.manifest["training"]["parts"]
+    networks = run.manifest["training"]["networks"]
     if json:
         import json as json_module
 
         typer.echo(json_module.dumps(run.manifest["training"], indent=1))
         return
-    for part in parts:
-        typer.echo(f"{part['name']}: validation accuracy {part['validation_accuracy']:.2%}")
+    for network in networks:
+        typer.echo(f"{network['name']}: validation accuracy {network['validation_accuracy']:.2%}")
     typer.echo(f"weights: {run.weights}")
     typer.echo(f"next: hardy evaluate {out}")
 

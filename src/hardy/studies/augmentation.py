@@ -28,7 +28,7 @@ from hardy.studies.augmentation_page import make_page
 from hardy.studies.conditions import NOISE, ROTATION, Sizes, make_conditions, try_on
 from hardy.studies.framework import Options, Prepared, Study
 from hardy.training import Recipe, Split, fit
-from hardy.training.recipes import get_recipe
+from hardy.training.recipes import RECIPES
 from hardy.validation import Targets
 
 SHARES = (10, 20, 30, 100)
@@ -171,7 +171,7 @@ def augment_once(
 
 
 def _recipe(name: str) -> Recipe:
-    recipe = get_recipe(name)
+    recipe = RECIPES.find(name)
     if recipe.members:
         raise UsageError(f"recipe '{name}' is an ensemble; the study trains one network, for example compact")
     # All passes are one epoch of a list, so that an arm can have a tenth of a pass more than another.

@@ -22,7 +22,7 @@ from hardy.models import build_model
 from hardy.threats import ThreatModel
 from hardy.training import Split, fit
 from hardy.training.loop import check_suits
-from hardy.training.recipes import get_recipe
+from hardy.training.recipes import RECIPES
 from hardy.validation import frozen_evaluation
 
 EXAMPLES = 128
@@ -98,10 +98,10 @@ def _surrogate(data: str, dataset: Callable[[str], Dataset], device: torch.devic
     """A network of hardy's own, trained on the same data for an epoch; None where it cannot be."""
     try:
         train, validation = (dataset(f"{data}/{split}") for split in ("train", "validation"))
-        check_suits(get_recipe(SURROGATE), train.images, len(train.classes))
+        check_suits(RECIPES[SURROGATE], train.images, len(train.classes))
     except UsageError:
         return None
-    recipe = get_recipe(SURROGATE)
+    recipe = RECIPES[SURROGATE]
     classes = len(train.classes)
     fitted = fit(
         recipe,
