@@ -42,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     def measure(name: str, classifier: nn.Module, limit: int | None = None) -> None:
         subject = Subject(name, classifier, "linear", weights_sha256(classifier))
-        evaluate(subject, folder / name, data=data, limit=limit, device="cpu", properties=PROPERTIES)
+        evaluate(subject, data, out=folder / name, budget="standard", limit=limit, device="cpu", properties=PROPERTIES)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hardy.evaluation.evaluate, "RESAMPLES", RESAMPLES)

@@ -47,7 +47,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         make_shift_cheaper(patch)
         make_detection_cheaper(patch)
         subject = Subject("small", classifier, "SmallNet", weights_sha256(classifier))
-        evaluate(subject, out, budget="quick", limit=LIMIT, device="cpu")
+        evaluate(subject, out=out, budget="quick", limit=LIMIT, device="cpu")
         yield out
 
 

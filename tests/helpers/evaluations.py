@@ -23,8 +23,8 @@ SHARD = 12
 
 
 def make_evaluations_small(patch: pytest.MonkeyPatch) -> None:
-    """Several shards a cell though there are few examples; few resamples, cheap attacks and few corruptions, which take
-    the time."""
+    """Several shards per measurement though there are few examples; and little of what takes time: resamples, attacks
+    and corruptions."""
     patch.setattr(hardy.evaluation.evaluate, "SHARD", SHARD)
     patch.setattr(hardy.evaluation.evaluate, "RESAMPLES", 60)
     make_attacks_cheaper(patch)
@@ -37,8 +37,8 @@ def subject_of(classifier: nn.Module) -> Subject:
 
 
 def measure(out: Path, **settings: Any) -> Scorecard:
-    settings = {"limit": LIMIT, "device": "cpu"} | settings
-    return evaluate(subject_of(settings.pop("classifier", None) or small_classifier()), out, **settings)
+    settings = {"limit": LIMIT, "device": "cpu", "budget": "standard", "progress": False} | settings
+    return evaluate(subject_of(settings.pop("classifier", None) or small_classifier()), out=out, **settings)
 
 
 def records_of(out: Path) -> dict[str, pl.DataFrame]:

@@ -13,12 +13,12 @@ from hardy.cli.options import DataDir
 def bundle(
     run: Annotated[Path, typer.Argument(help="The folder of a trained run.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    detector: Annotated[str, typer.Option(help="Whose suspicion counts; 'hardy list scores' shows them.")] = "energy",
+    detector: Annotated[str, typer.Option(help="Whose score decides; 'hardy list scores' shows them.")] = "energy",
     target_refusal: Annotated[float, typer.Option(help="The share of validation images that may be refused.")] = 0.01,
     alpha: Annotated[float, typer.Option(help="How often a prediction set may miss the true class.")] = 0.005,
     data_dir: DataDir = None,
 ) -> None:
-    """Put a trained classifier with all that it takes to answer or to abstain into one folder."""
+    """Put a trained classifier, with all that it needs to answer or to abstain, into one folder."""
     from hardy.deployment import write_bundle
     from hardy.deployment.bundle import SCORECARD, check_free
     from hardy.deployment.fit import fit_bundle

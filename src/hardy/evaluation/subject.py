@@ -6,6 +6,7 @@ import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -70,8 +71,18 @@ def load_subject(name: str | Path, weights: str | Path | None = None) -> Subject
     return _from_import(name, Path(weights) if weights is not None else None)
 
 
+def subject_of(model: nn.Module | Subject | str | Path) -> Subject:
+    """A network as a subject called by its class; a subject as it is; and what :func:`load_subject` loads."""
+    if isinstance(model, Subject):
+        return model
+    if isinstance(model, nn.Module):
+        kind = type(model).__name__
+        return Subject(kind, model, kind, weights_sha256(model))
+    return load_subject(model)
+
+
 PROBES = 64
-"""So many images the contract is checked on."""
+"""How many images the contract is checked on."""
 
 
 def check_on_dataset(
@@ -118,16 +129,24 @@ def _in_words(model: str, arguments: dict[str, Any]) -> str:
     return f"ensemble of {', '.join(member['name'] for member in members)}" if members else model
 
 
-def _from_import(name: str, weights: Path | None) -> Subject:
-    module_name, _, attribute = name.partition(":")
+def import_from_here(name: str) -> ModuleType:
+    """A module; the current folder is searched too.
+
+    Raises:
+        UsageError: it does not import.
+    """
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(name)
     except Exception as error:  # Whatever the user's module raises is what the user has to see.
-        raise UsageError(f"cannot import '{module_name}' of '{name}': {type(error).__name__}: {error}") from error
-    found: Any = module
+        raise UsageError(f"cannot import '{name}': {type(error).__name__}: {error}") from error
+
+
+def _from_import(name: str, weights: Path | None) -> Subject:
+    module_name, _, attribute = name.partition(":")
+    found: Any = import_from_here(module_name)
     for part in attribute.split("."):
         if not part or not hasattr(found, part):
             raise UsageError(f"module '{module_name}' has no '{attribute}'")

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from hardy.evaluation.evaluate import load_results
+from hardy.evaluation.framework import Property, Results
 from hardy.evaluation.scorecard import Scorecard
 from hardy.report.card import write_model_card
 from hardy.report.page import Section, write_report
 from hardy.runs import Run
 
 
-def write_run_report(path: Path, data_dir: Path | None = None) -> Path:
-    """Write ``report.html`` and ``README.md`` of an evaluated run from its scorecard and records; returns the page.
+class Evaluated(Protocol):
+    """What an evaluation that has just been made gives."""
+
+    @property
+    def properties(self) -> Sequence[Property]: ...
+    @property
+    def results(self) -> Results: ...
+    @property
+    def scorecard(self) -> Scorecard: ...
+
+
+def write_run_report(path: Path, data_dir: Path | None = None, *, evaluation: Evaluated | None = None) -> Path:
+    """Write ``report.html`` and ``README.md`` of an evaluated run; returns the page.
+
+    What ``evaluation`` holds is not read from the run's records again.
 
     Raises:
         RunError: the run holds no evaluation, or records are missing or damaged.
     """
-    run = Run.open(path)
-    chosen, results = load_results(run, data_dir)
-    scorecard = Scorecard.read(path / "scorecard.json")
+    if evaluation is None:
+        chosen, results = load_results(Run.open(path), data_dir)
+        scorecard = Scorecard.read(path / "scorecard.json")
+    else:
+        chosen, results, scorecard = evaluation.properties, evaluation.results, evaluation.scorecard
     sections = [Section(prop.name, prop.title, prop.description, prop.draw(results)) for prop in chosen]
     page = path / "report.html"
     write_report(page, scorecard, sections)

@@ -34,7 +34,8 @@ SIZES = {"mnist/test": 10_000, "mnist/validation": 5_000, "glyphs/test": 1_980, 
 
 def plan_of(budget: Budget = "quick", validation: str | None = "mnist/validation") -> EvaluationContext:
     known = ("glyphs/test",), {}, SIZES, 10
-    return EvaluationContext("mnist/test", validation, *known, budget, 60, shift=("digits/test",))
+    train = "mnist/train" if validation else None
+    return EvaluationContext("mnist/test", validation, *known, budget, 60, shift=("digits/test",), train=train)
 
 
 def shard_of(
@@ -134,7 +135,7 @@ def test_detectors_are_those_of_the_weights_that_are_measured(tmp_path: Path) ->
 
 def test_thresholds_are_not_set_on_images_that_something_was_fitted_on() -> None:
     validation = load_dataset("mnist/validation").measuring_order()
-    context = EvaluationContext("mnist/test", "mnist/validation", (), {}, SIZES, 10, "full")
+    context = EvaluationContext("mnist/test", "mnist/validation", (), {}, SIZES, 10, "full", train="mnist/train")
     (measurement,) = [
         it for it in PROPERTIES["out_of_distribution"].plan(context).measurements if it.dataset == "mnist/validation"
     ]

@@ -69,7 +69,7 @@ def detect_measurement(
         context.examples(dataset, at_most),
         made=made,
         moved=moved,
-        train=f"{context.dataset.rpartition('/')[0]}/train" if context.validation else "",
+        train=context.train or "",
         validation=context.validation or "",
         training=size.training,
         fitting=size.fitting,
@@ -118,15 +118,19 @@ def _fit(
     batch_size: int,
     device: torch.device,
 ) -> _Fitted:
-    if not setting["train"]:
-        return _Fitted({name: Detector(name, {}) for name in DETECTORS if _is_free(name)}, None)
-    train, validation = dataset(str(setting["train"])), dataset(str(setting["validation"]))
-    chosen = train.measuring_order()[: int(setting["training"])]
-    training = extract(classifier, train.floats(chosen).to(device), batch_size)
-    labels = train.labels[chosen].numpy()
-    possible = [name for name in DETECTORS if name != COMBINATION and not lacking(name, training)]
-    detectors = {name: fit_detector(name, training, labels) for name in possible}
+    if setting["train"]:
+        train = dataset(str(setting["train"]))
+        chosen = train.measuring_order()[: int(setting["training"])]
+        training = extract(classifier, train.floats(chosen).to(device), batch_size)
+        labels = train.labels[chosen].numpy()
+        possible = [name for name in DETECTORS if name != COMBINATION and not lacking(name, training)]
+        detectors = {name: fit_detector(name, training, labels) for name in possible}
+    else:
+        detectors = {name: Detector(name, {}) for name in DETECTORS if _is_free(name)}
+    if not setting["validation"]:
+        return _Fitted(detectors, None)
 
+    validation = dataset(str(setting["validation"]))
     # The cells take the beginning of the measuring order; fitting takes its end, so that thresholds set on a cell are
     # not set on images that something was fitted on.
     last = validation.measuring_order()[len(validation) // 2 :][-int(setting["fitting"]) :]

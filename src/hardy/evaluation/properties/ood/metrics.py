@@ -49,8 +49,10 @@ def plan_out_of_distribution(context: EvaluationContext) -> Plan:
     reasons = [f"{name}: {reason}" for name, reason in context.missing.items()]
     if not context.out_of_distribution:
         reasons.append("no out-of-distribution dataset is at hand; only what is made of the test images is measured")
+    if context.train is None:
+        reasons.append("no training images are at hand: detectors that are fitted on them are left out")
     if context.validation is None:
-        reasons.append("nothing is held out: scores that are fitted, and thresholds, are left out")
+        reasons.append("no validation images are at hand: the combination of scores, and thresholds, are left out")
     if context.budget == "quick":
         reasons.append("ODIN and adversarially moved images: the quick budget leaves them out")
     measurements = [
@@ -268,7 +270,7 @@ def _table(results: Results) -> Table:
 
 def warnings(results: Results) -> list[str]:
     inside = results.records[_test_measurement(results.context)]
-    if results.context.validation is None or "vim" in inside.columns:
+    if results.context.train is None or "vim" in inside.columns:
         return []
     warning = (
         "out_of_distribution: the classifier's logits are not a linear map of what enters its last nn.Linear, so "
