@@ -13,8 +13,8 @@ from hardy.errors import unknown
 
 
 def _description(item: Any) -> str:
-    """What an item says of itself; of a function, the first line of its docstring."""
-    return getattr(item, "description", "") or (item.__doc__ or "").split("\n")[0]
+    """What an item says of itself; else the first line of its function's docstring."""
+    return getattr(item, "description", "") or (getattr(item, "function", item).__doc__ or "").split("\n")[0]
 
 
 def _size(model: Callable[[], Any]) -> str:
