@@ -129,9 +129,7 @@ def load_trained(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     except (KeyError, TypeError) as error:
         raise RunError(f"{path / MANIFEST} is damaged: {error} is missing; train the run again") from None
     if digest is None:
-        raise RunError(
-            f"the training in {path} is not finished; go on with 'hardy train … --out {path} --resume'"
-        )
+        raise RunError(f"the training in {path} is not finished; go on with 'hardy train … --out {path} --resume'")
     if not run.weights.exists():
         raise RunError(f"{run.weights} is missing; train the run again")
     if sha256_of(run.weights) != digest:

@@ -43,7 +43,7 @@ KINDS = {
     "corruptions": Kind(("hardy.corruptions:CORRUPTIONS",), _corruption),
     "properties": Kind(("hardy.evaluation.properties:PROPERTIES",)),
     "attacks": Kind(("hardy.attacks:ATTACKS",), lambda it: f"{it.title} ({', '.join(it.norms)}); {it.reference}"),
-    "scores": Kind(("hardy.ood:DETECTORS",), lambda it: it.title),
+    "scores": Kind(("hardy.ood:DETECTORS",)),
     "outliers": Kind(("hardy.synthetic.outliers:OUTLIERS",)),
     "calibrators": Kind(("hardy.calibration:CALIBRATORS",)),
     "prediction-sets": Kind(("hardy.calibration.conformal:CONFORMAL",)),

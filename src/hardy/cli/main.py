@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from hardy.cli import attack, bundle, compare, data, demo, evaluate, listing, predict, report, study, train
-from hardy.errors import HardyError
+from hardy.errors import HardyError, explain_missing_packages
 
 # What Typer makes of an interruption from the keyboard.
 INTERRUPTED = 130
@@ -64,7 +64,8 @@ def hardy(
 def main() -> None:
     """Run the command line: exit status 0 done, 1 failed or stopped while running, 2 the call is wrong."""
     try:
-        status = app(standalone_mode=False)
+        with explain_missing_packages():
+            status = app(standalone_mode=False)
     except HardyError as error:
         _fail(str(error), error.exit_status)
     except Exception as error:

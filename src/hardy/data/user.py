@@ -1,10 +1,9 @@
-"""Users' own images: a folder with one folder a class, or an ``.npz`` file."""
+"""Users' own images: a folder with one folder per class, or an ``.npz`` file."""
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,35 +11,29 @@ from numpy.typing import NDArray
 
 from hardy.data.arrays import check_image_array, check_labels, name_classes
 from hardy.data.dataset import Dataset
+from hardy.data.image_files import read_pixels
 from hardy.data.npy import names_in_npz, read_npz
 from hardy.data.splits import divide
 from hardy.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SPLITS = ("train", "validation", "test")
 
 LIMIT = 1 << 32
 """Bytes of one split in memory."""
 
-MAX_PIXELS = 1 << 24
-"""Of one picture; a small file can hold a picture that fills the memory."""
-
 _ENDINGS = (".png", ".jpg", ".jpeg")
-_CHANNELS = {"1": 1, "L": 1, "RGB": 3, "P": 3}
 
 
-def load_user_dataset(path: Path, split: str = "test") -> Dataset:
+def load_user_dataset(path: str | Path, split: str = "test") -> Dataset:
     """Load a user's images.
 
-    A folder has one folder a class, whose name is the class's, with PNG and JPEG files, grayscale or RGB, all of one
-    size. An ``.npz`` file has ``images``, (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels, uint8 or
+    A folder has one folder per class, named after it, with PNG and JPEG files, grayscale or RGB, all of one size. An
+    ``.npz`` file has ``images``, (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels, uint8 or
     floating point in [0, 1], and ``labels``, whole numbers (N,) from 0 on; it may have ``classes``, the names.
 
-    That is a ``test`` split. Where the folders of the classes are in folders ``train`` and ``test``, or the arrays are
-    ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``, there is a training split besides, which is
-    loaded as ``train`` and ``held-out`` (see :mod:`hardy.data.splits`).
+    This is a ``test`` split. If the folders of the classes are in folders ``train`` and ``test``, or the arrays are
+    ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``, there is a training split as well, which
+    is loaded as ``train`` and ``validation`` (see :mod:`hardy.data.splits`).
 
     Returns:
         A dataset with the name ``PATH/SPLIT``: uint8 from a folder; uint8 or float32 from a file.
@@ -49,6 +42,7 @@ def load_user_dataset(path: Path, split: str = "test") -> Dataset:
         DataError: nothing there; no such split; broken, too large, or not as above. The message names the first file
             or array at fault.
     """
+    path = Path(path)
     if split not in SPLITS:
         raise DataError(f"a user's dataset has the splits {', '.join(SPLITS)}, and no '{split}'")
     published = "test" if split == "test" else "train"
@@ -68,26 +62,28 @@ def _from_folder(path: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.
     divided = bool(_folders(path / "test"))
     training = _folders(path / "train") if divided else []
     if split == "train" and not training:
-        raise DataError(f"{path} has no training split: that takes folders 'train' and 'test' with one folder a class")
+        raise DataError(
+            f"{path} has no training split: that takes folders 'train' and 'test' with one folder per class"
+        )
     folder = path / split if divided else path
     classes = tuple(child.name for child in training or _folders(folder))
     if not classes:
-        raise DataError(f"{path} has no folders; it takes one folder a class, named as the class is")
+        raise DataError(f"{path} has no folders; it takes one folder per class, named after the class")
     for child in _folders(folder):
         if child.name not in classes:
             raise DataError(f"{child} is a class that {path / 'train'} does not have")
-    files = [(file, label) for label, name in enumerate(classes) for file in _pictures(folder / name)]
+    files = [(file, label) for label, name in enumerate(classes) for file in _image_files(folder / name)]
     if not files:
         raise DataError(f"{folder} has no PNG or JPEG file in the folders of its classes")
-    first = _pixels(files[0][0])
+    first = read_pixels(files[0][0])
     if first.nbytes * len(files) > LIMIT:
-        raise DataError(f"{folder} has {len(files):,} pictures of {first.nbytes:,} bytes; at most {LIMIT:,} are read")
+        raise DataError(f"{folder} has {len(files):,} images of {first.nbytes:,} bytes; at most {LIMIT:,} are read")
     images = np.empty((len(files), *first.shape), np.uint8)
     for index, (file, _) in enumerate(files):
-        pixels = _pixels(file)
+        pixels = read_pixels(file)
         if pixels.shape != first.shape:
             raise DataError(
-                f"{file} is {_size(pixels)}, and {files[0][0]} is {_size(first)}; all pictures are of one size and kind"
+                f"{file} is {_size(pixels)}, and {files[0][0]} is {_size(first)}; all images have one size and kind"
             )
         images[index] = pixels
     return images, np.array([label for _, label in files], np.int64), classes
@@ -103,36 +99,12 @@ def _folders(folder: Path) -> list[Path]:
     return [child for child in _children(folder) if child.is_dir()]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    pictures = _children(folder)
-    for file in pictures:
+def _image_files(folder: Path) -> list[Path]:
+    files = _children(folder)
+    for file in files:
         if not file.is_file() or file.suffix.lower() not in _ENDINGS:
             raise DataError(f"{file} is no PNG or JPEG file; the folder of a class holds nothing else")
-    return pictures
-
-
-def _pixels(path: Path) -> NDArray[np.uint8]:
-    """uint8 (C, H, W)."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns of a picture that is up to twice its own limit.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
-                return _decoded(path, image)
-    # SyntaxError is how Pillow reports a broken PNG.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as PNG or JPEG: {error}") from error
-
-
-def _decoded(path: Path, image: Image.Image) -> NDArray[np.uint8]:
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(f"{path} is {image.width}x{image.height}; at most {MAX_PIXELS:,} pixels are read")
-    if image.mode not in _CHANNELS or "transparency" in image.info:
-        raise DataError(f"{path} is of mode {image.mode}; pictures are grayscale or RGB, 8 bits, without transparency")
-    converted = np.asarray(image.convert("L" if _CHANNELS[image.mode] == 1 else "RGB"))
-    return converted[None] if converted.ndim == 2 else converted.transpose(2, 0, 1)
+    return files
 
 
 def _size(pixels: NDArray[np.uint8]) -> str:

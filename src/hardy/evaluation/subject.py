@@ -114,13 +114,13 @@ def _from_run(path: Path) -> Subject:
 
 def _from_bundle(path: Path) -> Subject:
     bundle = load_bundle(path)
-    facts = bundle.facts
+    manifest = bundle.manifest
     return Subject(
-        name=facts.name,
+        name=manifest.name,
         classifier=bundle.classifier,
-        architecture=_in_words(facts.model.name, facts.model.arguments),
+        architecture=_in_words(manifest.model.name, manifest.model.arguments),
         weights_sha256=weights_sha256(bundle.classifier),
-        training=facts.training or None,
+        training=manifest.training or None,
     )
 
 

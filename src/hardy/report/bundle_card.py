@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hardy.deployment import Facts
+from hardy.deployment import BundleManifest
 from hardy.deployment.abstention import RULES
 from hardy.report.markdown import bullets, inline, table
 
@@ -13,27 +13,27 @@ _LIMITS = (
 )
 
 
-def bundle_card(facts: Facts) -> str:
+def bundle_card(manifest: BundleManifest) -> str:
     """The ``README.md`` of a bundle."""
-    rules = facts.rules
-    bounds = {"suspicion": f"above {rules.suspicion_above:.6g}", "confidence": f"below {rules.confidence_below:.4f}"}
+    rules = manifest.rules
+    bounds = {"ood_score": f"above {rules.max_ood_score:.6g}", "confidence": f"below {rules.min_confidence:.4f}"}
     what = (
-        f"A bundle of hardy {inline(facts.hardy)}: a {inline(facts.model.name)} of {len(facts.classes)} classes "
-        f"({inline(', '.join(facts.classes))}) that answers with a calibrated confidence and a prediction set, or "
-        "abstains and says why. `hardy predict` reads it; `bundle.json` says the same for programs."
+        f"A bundle of hardy {inline(manifest.hardy)}: a {inline(manifest.model.name)} of {len(manifest.classes)} "
+        f"classes ({inline(', '.join(manifest.classes))}) that answers with a calibrated confidence and a prediction "
+        "set, or abstains and says why. `hardy predict` reads it; `bundle.json` says the same for programs."
     )
     parts_of_it = (
-        f"Calibrator: {inline(facts.calibrator)}. Detector: {inline(facts.detector)}. Prediction sets: "
-        f"{inline(facts.prediction_sets)}, which miss the true class of images like the validation ones at most "
-        f"{facts.alpha:.2%} of the time. Pictures are brought to the form of MNIST's: light ink on black, in a box of "
-        "20x20, centred by mass in 28x28."
+        f"Calibrator: {inline(manifest.calibrator)}. Detector: {inline(manifest.detector)}. Prediction sets: "
+        f"{inline(manifest.prediction_sets)}, which miss the true class of images like the validation ones at most "
+        f"{manifest.alpha:.2%} of the time. Images are brought to the form of MNIST's: light strokes on black, "
+        "in a box of 20x20, centered by mass in 28x28."
     )
     refused = (
-        f"All rules together refuse {rules.validation_refusal['all']:.2%} of {inline(rules.set_on)}; the target was "
+        f"All rules together refuse {rules.validation_refusal['all']:.2%} of {inline(rules.fitted_on)}; the target was "
         f"{rules.target_refusal:.2%}."
     )
     parts = [
-        f"# {inline(facts.name)}",
+        f"# {inline(manifest.name)}",
         what,
         "## How it decides",
         parts_of_it,
@@ -50,11 +50,14 @@ def bundle_card(facts: Facts) -> str:
         "Measured from the picture to the answer. The interval is that of measuring as many again.",
         table(
             ("Pictures", "Refused", "95 % interval", "Pictures measured"),
-            [(it.kind, f"{it.rate:.1%}", f"{it.low:.1%} to {it.high:.1%}", f"{it.n:,}") for it in facts.promises],
+            [
+                (it.kind, f"{it.rate:.1%}", f"{it.low:.1%} to {it.high:.1%}", f"{it.n:,}")
+                for it in manifest.refusal_estimates
+            ],
             numeric=(1, 2, 3),
         ),
         "## What it was fitted on",
-        bullets(f"{part}: {data}" for part, data in facts.fitted_on.items()),
+        bullets(f"{part}: {data}" for part, data in manifest.fitted_on.items()),
         "## Limits",
         _LIMITS,
     ]

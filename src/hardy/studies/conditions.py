@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hardy.attacks import get_attack, run_attack, with_settings
 from hardy.augmentations.geometry import rotate
 from hardy.augmentations.noise import gaussian_noise
-from hardy.corruptions import PUBLISHED, corrupt
+from hardy.corruptions import PUBLISHED, corrupt_with
 from hardy.data import Dataset
 from hardy.metrics import ece, prepared_auroc
 from hardy.ood import SCORES
@@ -85,7 +85,7 @@ def make_conditions(test: Dataset, foreign: Sequence[Dataset], sizes: Sizes, see
         first("noisy", sizes.changed, lambda images, rng: gaussian_noise(images, rng, **NOISE)),
     ]
     found += [
-        first(f"mnist-c/{name}", sizes.corrupted, lambda images, rng, name=name: corrupt(images, name, None, rng))
+        first(f"mnist-c/{name}", sizes.corrupted, lambda images, rng, name=name: corrupt_with(images, name, None, rng))
         for name in PUBLISHED
     ]
     for dataset in foreign:

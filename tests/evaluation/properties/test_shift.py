@@ -14,7 +14,7 @@ from helpers.results import chart
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt
+from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt_with
 from hardy.data import load_dataset
 from hardy.errors import DataError
 from hardy.evaluation.charts import Gallery, LineChart, Table
@@ -148,7 +148,7 @@ def test_what_is_measured_is_the_answer_to_the_corrupted_image() -> None:
     measurement = Measurement.of("corrupted", "mnist/test", 20, corruption="fog", severity=2)
     logits = measure_corrupted(classifier, shard, measurement, seed=3, batch_size=7)["logits"]
     with torch.no_grad():
-        wanted = classifier(corrupt(shard.images, "fog", 2, Randomness(3, shard.indices)))
+        wanted = classifier(corrupt_with(shard.images, "fog", 2, Randomness(3, shard.indices)))
     assert np.allclose(logits, wanted.numpy(), atol=1e-4)
     part = Shard(shard.images[5:9], shard.labels[5:9], shard.indices[5:9])
     again = measure_corrupted(classifier, part, measurement, seed=3, batch_size=100)["logits"]

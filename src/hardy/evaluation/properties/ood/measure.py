@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hardy.attacks.attack import value_and_gradient
 from hardy.data import Dataset
@@ -21,15 +21,16 @@ from hardy.ood import (
     extract,
     fit_combination,
     fit_detector,
-    lacking,
     odin_scores,
+    usable,
 )
 from hardy.ood.detector import COMBINATION
+from hardy.ood.odin import log_odds
 from hardy.rng import Randomness
 from hardy.synthetic.outliers import OUTLIERS, make_outliers
 from hardy.synthetic.transforms import TRANSFORMS
 from hardy.threats import ThreatModel
-from hardy.validation import Images, Labels, Logits, frozen_evaluation
+from hardy.validation import Images, frozen_evaluation
 
 HELD_FAMILY = "strokes"
 FITTING_FAMILIES = tuple(name for name in OUTLIERS if name != HELD_FAMILY)
@@ -123,10 +124,9 @@ def _fit(
         chosen = train.measuring_order()[: int(setting["training"])]
         training = extract(classifier, train.floats(chosen).to(device), batch_size)
         labels = train.labels[chosen].numpy()
-        possible = [name for name in DETECTORS if name != COMBINATION and not lacking(name, training)]
-        detectors = {name: fit_detector(name, training, labels) for name in possible}
+        detectors = {name: fit_detector(name, training, labels) for name in usable(training)}
     else:
-        detectors = {name: Detector(name, {}) for name in DETECTORS if _is_free(name)}
+        detectors = {name: Detector(name, {}) for name in DETECTORS if _needs_nothing(name)}
     if not setting["validation"]:
         return _Fitted(detectors, None)
 
@@ -144,8 +144,8 @@ def _fit(
     return _Fitted(detectors, odin)
 
 
-def _is_free(name: str) -> bool:
-    return name != COMBINATION and DETECTORS[name].fit is None and DETECTORS[name].needs == "logits"
+def _needs_nothing(name: str) -> bool:
+    return DETECTORS[name].fitted_on == "nothing" and DETECTORS[name].needs == "logits"
 
 
 def _moved(classifier: nn.Module, images: Images, eps: float) -> Images:
@@ -154,11 +154,6 @@ def _moved(classifier: nn.Module, images: Images, eps: float) -> Images:
     Steps along the sign of the gradient of the log odds of the top class; the surest image on the way is kept.
     """
     threat = ThreatModel("linf", eps)
-
-    def log_odds(logits: Logits, labels: Labels) -> Tensor:
-        others = logits.scatter(1, labels[:, None], -torch.inf)
-        return logits.gather(1, labels[:, None]).squeeze(1) - others.logsumexp(1)
-
     with frozen_evaluation(classifier):
         with torch.no_grad():
             top = classifier(images).argmax(1)

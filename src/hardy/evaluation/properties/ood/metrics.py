@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hardy.evaluation.charts import Chart, LineChart, Series, Table
 from hardy.evaluation.framework import EvaluationContext, Measurement, Metric, Plan, Property, Results, Skipped
 from hardy.evaluation.properties.error_detection.metrics import score_histogram
-from hardy.evaluation.properties.ood.measure import ODIN, SIZES, detect_measurement, measure_detect
+from hardy.evaluation.properties.ood.measure import SIZES, detect_measurement, measure_detect
 from hardy.metrics import (
     Figure,
     auroc,
@@ -27,7 +27,6 @@ from hardy.metrics import (
 from hardy.ood import DETECTORS
 from hardy.synthetic.transforms import TRANSFORMS
 
-SCORES = (*DETECTORS, ODIN)
 HEADLINES = ("layers", "max_softmax")
 """The score that says most without having seen an outlier, where the classifier has layers; and the baseline."""
 
@@ -210,7 +209,7 @@ def _balanced_interval(accepted: NDArray[np.bool_], refused: NDArray[np.bool_]) 
 
 
 def _scores_of(records: pl.DataFrame) -> list[str]:
-    return [name for name in SCORES if name in records.columns]
+    return [name for name in DETECTORS if name in records.columns]
 
 
 def _headline(records: pl.DataFrame) -> str:

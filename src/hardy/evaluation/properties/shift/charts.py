@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hardy.corruptions import CORRUPTIONS, Corruption, corrupt
+from hardy.corruptions import CORRUPTIONS, Corruption, corrupt_with
 from hardy.evaluation.charts import Chart, Gallery, LineChart, Picture, Series, Table
 from hardy.evaluation.framework import Results
 from hardy.evaluation.predictions import Predictions, predictions_of, test_measurement
@@ -131,7 +131,7 @@ def _pictures(corruption: Corruption, image: torch.Tensor, rng: Randomness) -> t
     several = len(corruption.severities) > 1
     return tuple(
         Picture(
-            picture_of(corrupt(image, corruption.name, severity, rng)[0].numpy()),
+            picture_of(corrupt_with(image, corruption.name, severity, rng)[0].numpy()),
             _plain(corruption.name) + " *" * (several and severity == corruption.default),
         )
         for severity in corruption.severities

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt, turned, warp
+from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt_with, turned, warp
 from hardy.evaluation.framework import Budget, Columns, EvaluationContext, Measurement, Shard, Skipped
 from hardy.evaluation.predictions import measure_predictions
 from hardy.rng import Randomness
@@ -95,7 +95,7 @@ def measure_corrupted(
 ) -> Columns:
     """``logits``, float32 (N, K), on the corrupted images."""
     name, severity = str(measurement.settings["corruption"]), int(measurement.settings["severity"])
-    corrupted = corrupt(shard.images, name, severity, shard.rng(seed))
+    corrupted = corrupt_with(shard.images, name, severity, shard.rng(seed))
     return measure_predictions(
         classifier, replace(shard, images=corrupted), measurement, seed=seed, batch_size=batch_size
     )

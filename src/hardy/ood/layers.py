@@ -1,4 +1,4 @@
-"""A score from all layers: whether the convolutions' statistics and the features are those of some digit."""
+"""A score from all layers: whether the convolutions' statistics and the features are those of some class."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardy.ood.features import Features
-from hardy.ood.gaussians import Arrays, Doubles, fit_gaussians, mahalanobis
+from hardy.ood.mahalanobis import fit_gaussians, mahalanobis
+from hardy.ood.method import Arrays, Doubles, Method
 
 # A layer that says the same of all images says nothing.
 _LEAST_DEVIATION = 1e-6
 
 
-def fit_layers(features: Features, labels: NDArray[np.int64]) -> Arrays:
+def _fit(features: Features, labels: NDArray[np.int64]) -> Arrays:
     """Per layer of each member one set of Gaussians, and the ``mean`` and ``deviation`` of its log distance."""
     arrays: Arrays = {}
     for name, values in _layers(features):
@@ -25,9 +26,9 @@ def fit_layers(features: Features, labels: NDArray[np.int64]) -> Arrays:
     return arrays
 
 
-def score_layers(arrays: Arrays, features: Features) -> Doubles:
-    """The mean over layers of the standardised log distance."""
-    parts = [_standardised(_part(arrays, name), values) for name, values in _layers(features)]
+def _score(arrays: Arrays, features: Features) -> Doubles:
+    """The mean over layers of the standardized log distance."""
+    parts = [_standardized(_part(arrays, name), values) for name, values in _layers(features)]
     return np.stack(parts).mean(axis=0)
 
 
@@ -43,9 +44,20 @@ def _part(arrays: Arrays, name: str) -> Arrays:
     return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
 
 
-def _standardised(fitted: Arrays, values: NDArray) -> Doubles:
+def _standardized(fitted: Arrays, values: NDArray) -> Doubles:
     return (_log_distance(fitted, values) - fitted["mean"]) / fitted["deviation"]
 
 
 def _log_distance(fitted: Arrays, values: NDArray) -> Doubles:
     return np.log1p(mahalanobis(fitted, values))
+
+
+LAYERS = Method(
+    "layers",
+    "distances to the nearest class mean in all layers",
+    "after Lee et al., NeurIPS 2018, arXiv:1807.03888",
+    _score,
+    _fit,
+    needs="layers",
+    fitted_on="training images",
+)

@@ -1,15 +1,14 @@
-"""Gaussians fitted to features: Mahalanobis distances, and the axes along which features vary."""
+"""Mahalanobis distances: Gaussians fitted to features, and the axes along which features vary."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-Arrays = dict[str, NDArray]
-Doubles = NDArray[np.float64]
+from hardy.ood.method import Arrays, Doubles, Method
 
 EXACT_BELOW = 1024
-"""Features of more dimensions are reduced to their principal axes by a randomised singular value decomposition."""
+"""Features of more dimensions are reduced to their principal axes by a randomized singular value decomposition."""
 
 WIDE_AXES = 256
 
@@ -17,21 +16,21 @@ WIDE_AXES = 256
 _RIDGE, _LEAST_VARIANCE = 1e-6, 1e-12
 
 
-def principal_axes(centred: NDArray, count: int) -> Doubles:
+def principal_axes(centered: NDArray, count: int) -> Doubles:
     """float64 (at most count, D): orthonormal directions of the largest mean square of (N, D), largest first.
 
-    Exact up to ``EXACT_BELOW`` dimensions; beyond that randomised (Halko, Martinsson and Tropp, arXiv:0909.4061).
+    Exact up to ``EXACT_BELOW`` dimensions; beyond that randomized (Halko, Martinsson and Tropp, arXiv:0909.4061).
     """
-    if centred.shape[1] <= EXACT_BELOW:
-        values = centred.astype(np.float64)
+    if centered.shape[1] <= EXACT_BELOW:
+        values = centered.astype(np.float64)
         return np.ascontiguousarray(np.linalg.eigh(values.T @ values)[1][:, ::-1][:, :count].T)
     from sklearn.utils.extmath import randomized_svd
 
-    return randomized_svd(centred, n_components=min(count, len(centred)), random_state=0)[2].astype(np.float64)
+    return randomized_svd(centered, n_components=min(count, len(centered)), random_state=0)[2].astype(np.float64)
 
 
 def fit_gaussians(values: NDArray, labels: NDArray[np.int64]) -> Arrays:
-    """One Gaussian a class with a shared covariance, and one Gaussian for all, from (N, D).
+    """One Gaussian per class with a shared covariance, and one Gaussian for all, from (N, D).
 
     Returns:
         ``centre`` (D,), ``axes`` (D, D') only where D is too large to be taken as it is, ``means`` (K, D'),
@@ -61,8 +60,8 @@ def relative_mahalanobis(arrays: Arrays, values: NDArray) -> Doubles:
 
 
 def _reduced(arrays: Arrays, values: NDArray) -> Doubles:
-    centred = values.astype(np.float64) - arrays["centre"]
-    return centred @ arrays["axes"] if "axes" in arrays else centred
+    centered = values.astype(np.float64) - arrays["centre"]
+    return centered @ arrays["axes"] if "axes" in arrays else centered
 
 
 def _squared_distances(arrays: Arrays, reduced: Doubles) -> Doubles:
@@ -70,9 +69,29 @@ def _squared_distances(arrays: Arrays, reduced: Doubles) -> Doubles:
     return np.stack([((white - mean) ** 2).sum(axis=1) for mean in arrays["means"] @ arrays["whitening"]], axis=1)
 
 
-def _whitening(centred: Doubles) -> Doubles:
-    covariance = centred.T @ centred / len(centred)
+def _whitening(centered: Doubles) -> Doubles:
+    covariance = centered.T @ centered / len(centered)
     scale = np.trace(covariance) / len(covariance)
     ridge = max(_RIDGE * scale, _LEAST_VARIANCE)
     values, vectors = np.linalg.eigh(covariance + ridge * np.eye(len(covariance)))
     return vectors / np.sqrt(values)
+
+
+MAHALANOBIS = Method(
+    "mahalanobis",
+    "distance to the nearest class mean",
+    "Lee et al., NeurIPS 2018, arXiv:1807.03888",
+    lambda arrays, features: mahalanobis(arrays, features.joint()[0]),
+    lambda features, labels: fit_gaussians(features.joint()[0], labels),
+    needs="penultimate",
+    fitted_on="training images",
+)
+RELATIVE_MAHALANOBIS = Method(
+    "relative_mahalanobis",
+    "distance to the nearest class mean, less the distance to the common mean",
+    "Ren et al. 2021, arXiv:2106.09022",
+    lambda arrays, features: relative_mahalanobis(arrays, features.joint()[0]),
+    MAHALANOBIS.fit,
+    needs="penultimate",
+    fitted_on="training images",
+)
