@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers.cheap import make_attacks_cheaper, make_detection_cheaper, make_shift_cheaper
+from helpers.cheap import make_budgets_tiny
 from helpers.classifiers import write_tiny_data
 
 from hardy import __version__
@@ -39,12 +39,9 @@ Hardy = Callable[..., Called]
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hardy.evaluation.evaluate.RESAMPLES", 40)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("HARDY_DATA", raising=False)
-    make_attacks_cheaper(monkeypatch)
-    make_shift_cheaper(monkeypatch)
-    make_detection_cheaper(monkeypatch)
+    make_budgets_tiny(monkeypatch)
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ import hardy
 from hardy.data import load_dataset
 from hardy.errors import ContractError, RunError, UsageError
 from hardy.evaluation.evaluate import Progress, estimate, load_results
-from hardy.evaluation.properties import PROPERTIES, Metric
+from hardy.evaluation.framework import Metric, MetricKind
+from hardy.evaluation.properties import PROPERTIES
 from hardy.evaluation.scorecard import Scorecard, json_schema
 from hardy.evaluation.subject import PROBES, load_subject
 from hardy.report.run import write_run_report
@@ -201,8 +202,8 @@ def test_what_is_not_handed_in_is_skipped_with_the_reason() -> None:
     model, data, ood = color_classifier(), color_images(40), ["out-of-distribution"]
     alone = in_memory(model, data)
     reasons = "\n".join(skip.reason for skip in alone.skipped)
-    assert "no training images are at hand" in reasons
-    assert "no validation images are at hand" in reasons
+    assert "there are no training images" in reasons
+    assert "there are no validation images" in reasons
     assert "energy" in scores_of(alone)
     assert not {"mahalanobis", "combination"} & scores_of(alone)
     with_train = in_memory(model, data, train=color_images(50, seed=2), properties=ood)
@@ -316,7 +317,7 @@ def test_the_evidence_is_found_again(whole: Path) -> None:
     found = {}
     for prop in chosen:
         for statistic in prop.metrics(results):
-            key = json.dumps([prop.name, statistic.metric, statistic.dataset, dict(statistic.setting)])
+            key = json.dumps([prop.name, statistic.kind.name, statistic.dataset, dict(statistic.setting)])
             found[key] = statistic.compute(np.ones(statistic.n))
     assert {key: found[key] for key in expected} == expected
 
@@ -399,7 +400,8 @@ def test_a_figure_that_is_not_defined_is_skipped_with_its_reason(tiny: str, tmp_
 
 
 def statistic_of(compute, **settings: Any) -> Metric:
-    return Metric("metric", "data", compute, (("data", np.arange(40)),), higher_is_better=True, **settings)
+    kind = MetricKind("metric", "Metric", higher_is_better=True)
+    return Metric(kind, compute, (("data", np.arange(40)),), **settings)
 
 
 def test_the_interval_of_a_figure_is_wilsons_a_known_one_or_a_bootstraps() -> None:

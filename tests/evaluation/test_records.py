@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from hardy.errors import RunError
-from hardy.evaluation.properties import Measurement
+from hardy.evaluation.framework import Measurement
 from hardy.evaluation.records import MemoryStore, RecordStore, frame, read
 
 MEASUREMENT = Measurement.of("predict", "mnist/test", 7, bins=3)

@@ -15,7 +15,7 @@ from hardy.evaluation.evaluate import evaluate
 from hardy.evaluation.scorecard import Scorecard
 from hardy.evaluation.subject import Subject
 from hardy.models.weights import weights_sha256
-from helpers.cheap import make_attacks_cheaper, make_detection_cheaper, make_shift_cheaper
+from helpers.cheap import make_budgets_tiny
 from helpers.classifiers import small_classifier
 
 LIMIT = 25
@@ -23,13 +23,9 @@ SHARD = 12
 
 
 def make_evaluations_small(patch: pytest.MonkeyPatch) -> None:
-    """Several shards per measurement though there are few examples; and little of what takes time: resamples, attacks
-    and corruptions."""
+    """Several shards per measurement though there are few examples, and tiny budgets."""
     patch.setattr(hardy.evaluation.evaluate, "SHARD", SHARD)
-    patch.setattr(hardy.evaluation.evaluate, "RESAMPLES", 60)
-    make_attacks_cheaper(patch)
-    make_shift_cheaper(patch)
-    make_detection_cheaper(patch)
+    make_budgets_tiny(patch)
 
 
 def subject_of(classifier: nn.Module) -> Subject:

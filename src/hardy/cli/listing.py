@@ -17,10 +17,10 @@ def _description(item: Any) -> str:
     return getattr(item, "description", "") or (getattr(item, "function", item).__doc__ or "").split("\n")[0]
 
 
-def _size(model: Callable[[], Any]) -> str:
+def _size(architecture: Any) -> str:
     from hardy.models import parameter_count
 
-    return f"{parameter_count(model()):,} parameters"
+    return f"{parameter_count(architecture.build()):,} parameters"
 
 
 def _corruption(item: Any) -> str:

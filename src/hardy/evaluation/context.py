@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hardy.data import Dataset, available
-from hardy.evaluation.framework import Budget
-from hardy.evaluation.properties import EvaluationContext, Measurement, Property, Skipped
+from hardy.evaluation.budget import Budget
+from hardy.evaluation.framework import EvaluationContext, Measurement, Property, Skipped
 from hardy.evaluation.sources import Sources
 
 # What the registry's datasets of the role 'shift' are a shift of.

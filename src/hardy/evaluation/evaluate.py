@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,20 +16,11 @@ from hardy.calibration import check_disjoint
 from hardy.data import Dataset
 from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError
+from hardy.evaluation.budget import Budget, find_budget
 from hardy.evaluation.context import make_context, planned_measurements
-from hardy.evaluation.framework import Budget, Memo
+from hardy.evaluation.framework import Measurement, Memo, Metric, Property, Results, Shard, Skipped
 from hardy.evaluation.manifest import EvaluationManifest
-from hardy.evaluation.properties import (
-    MEASUREMENT_FUNCTIONS,
-    PROPERTIES,
-    Measurement,
-    Metric,
-    Property,
-    Results,
-    Shard,
-    Skipped,
-    get_property,
-)
+from hardy.evaluation.properties import PROPERTIES, measurement_functions
 from hardy.evaluation.records import MemoryStore, RecordStore, frame
 from hardy.evaluation.scorecard import Environment, Estimate, Scorecard, Skip
 from hardy.evaluation.scorecard import Subject as SubjectFacts
@@ -44,9 +35,6 @@ from hardy.validation import ClassifierInfo, frozen_evaluation
 
 # Part of what a record means, so not a setting: random streams do not depend on it, but which images are kept does.
 SHARD = 500
-RESAMPLES = 500
-# Some hundred figures get an interval each, which is most of what a quick evaluation takes.
-QUICK_RESAMPLES = 200
 
 
 class Task(NamedTuple):
@@ -105,7 +93,7 @@ def evaluate(
     ood: OutOfDistribution | None = None,
     classes: Sequence[str] | None = None,
     properties: Sequence[str] = (),
-    budget: Budget = "quick",
+    budget: str | Budget = "quick",
     limit: int | None = None,
     out: str | Path | None = None,
     seed: int = 0,
@@ -132,7 +120,7 @@ def evaluate(
         ood: names of out-of-distribution datasets, or images by name; by default all at hand of the same shape.
         classes: names of the classes; by default their numbers.
         properties: names of what is measured; all if empty, or those of the evaluation that goes on.
-        budget: ``quick``, ``standard`` or ``full``: how much the costly properties may spend.
+        budget: ``quick``, ``standard``, ``full`` or one of your own: how much the costly properties may spend.
         limit: at most so many examples per measurement.
         out: a folder for ``records/``, ``run.json`` and ``scorecard.json``: missing, empty, or the model's own run. By
             default nothing is written.
@@ -185,7 +173,7 @@ def measure(
     sources: Sources,
     *,
     properties: Sequence[str] = (),
-    budget: Budget = "quick",
+    budget: str | Budget = "quick",
     limit: int | None = None,
     out: str | Path | None = None,
     seed: int = 0,
@@ -199,9 +187,8 @@ def measure(
     executor: Executor = in_this_process,
 ) -> Evaluation:
     """:func:`evaluate`, with what its report is made of."""
-    names = _in_order(get_property(name).name for name in properties)
-    if budget not in get_args(Budget):
-        raise UsageError(f"unknown budget '{budget}'; known: {', '.join(get_args(Budget))}")
+    names = _in_order(PROPERTIES.find(name.replace("-", "_")).name for name in properties)
+    budget = find_budget(budget)
     if limit is not None and limit < 1:
         raise UsageError(f"limit {limit}: at least one example is measured")
     if batch_size < 1:
@@ -260,7 +247,7 @@ def load_results(run: Run, data_dir: str | Path | None = None) -> tuple[list[Pro
     manifest = EvaluationManifest.of(run)
     if manifest is None:
         raise RunError(f"{run.path} holds no evaluation; make one with 'hardy evaluate {run.path}'")
-    chosen, context = [get_property(name) for name in manifest.properties], manifest.context
+    chosen, context = [PROPERTIES.find(name) for name in manifest.properties], manifest.context
     measurements, _ = planned_measurements(chosen, context)
     records = RecordStore(run.path / "records").load(measurements)
     directory = Path(data_dir) if data_dir is not None else None
@@ -322,7 +309,7 @@ def _facts(subject: Subject, info: ClassifierInfo) -> SubjectFacts:
 def _measurer(
     classifier: nn.Module, dataset: Callable[[str], Dataset], device: torch.device, seed: int, batch_size: int
 ) -> Callable[[Task], pl.DataFrame]:
-    memo = Memo()
+    functions, memo = measurement_functions(), Memo()
 
     def measure(task: Task) -> pl.DataFrame:
         measurement = task.measurement
@@ -330,9 +317,7 @@ def _measurer(
         chosen = source.measuring_order()[: measurement.examples][task.number * SHARD : (task.number + 1) * SHARD]
         on_device = (source.floats(chosen).to(device), source.labels[chosen].to(device), chosen.to(device))
         shard = Shard(*on_device, dataset, memo)
-        columns = MEASUREMENT_FUNCTIONS[measurement.function](
-            classifier, shard, measurement, seed=seed, batch_size=batch_size
-        )
+        columns = functions[measurement.function](classifier, shard, measurement, seed=seed, batch_size=batch_size)
         return frame(chosen.numpy(), source.labels[chosen].numpy(), columns)
 
     return measure
@@ -367,10 +352,9 @@ def _scorecard(
     manifest: EvaluationManifest, chosen: Sequence[Property], results: Results, skipped: Sequence[Skipped]
 ) -> Scorecard:
     estimates, undefined = [], []
-    resamples = resamples_of(results.context.budget)
     for prop in chosen:
         for metric in prop.metrics(results):
-            found = estimate(prop.name, metric, results.seed, resamples)
+            found = estimate(prop.name, metric, results.seed, results.context.budget.resamples)
             if found is None:
                 undefined.append(Skip(property=prop.name, reason=_not_defined(metric)))
             else:
@@ -380,7 +364,7 @@ def _scorecard(
         subject=manifest.subject,
         environment=manifest.environment,
         seed=results.seed,
-        budget=results.context.budget,
+        budget=results.context.budget.name,
         limit=results.context.limit,
         properties=[prop.name for prop in chosen],
         estimates=estimates,
@@ -389,13 +373,8 @@ def _scorecard(
     )
 
 
-def resamples_of(budget: str) -> int:
-    """How many resamples an interval is made of."""
-    return min(RESAMPLES, QUICK_RESAMPLES) if budget == "quick" else RESAMPLES
-
-
-def estimate(prop: str, metric: Metric, seed: int, resamples: int | None = None) -> Estimate | None:
-    """One figure with its interval, of so many resamples (``RESAMPLES`` if None); None where it is not defined."""
+def estimate(prop: str, metric: Metric, seed: int, resamples: int = 500) -> Estimate | None:
+    """One figure with its interval, of so many bootstrap resamples; None where it is not defined."""
     value = metric.compute(np.ones(metric.n))
     if not np.isfinite(value):
         return None
@@ -405,23 +384,25 @@ def estimate(prop: str, metric: Metric, seed: int, resamples: int | None = None)
         low, high = wilson(int(metric.successes.sum()), metric.n)
     else:
         strata = [len(indices) for _, indices in metric.examples]
-        low, high = bootstrap(
-            metric.compute, strata, host_generator(seed, "bootstrap"), resamples=resamples or RESAMPLES
-        )
+        low, high = bootstrap(metric.compute, strata, host_generator(seed, "bootstrap"), resamples=resamples)
     if not np.isfinite([low, high]).all():
         return None
+    kind = metric.kind
     return Estimate(
         property=prop,
-        metric=metric.metric,
-        title=metric.metric.replace("_", " "),
-        unit="number",
+        metric=kind.name,
+        title=kind.title,
+        question=kind.question,
+        unit=kind.unit,
+        bounds=kind.bounds,
+        chance=kind.chance,
         dataset=metric.dataset,
         setting=dict(metric.setting),
         value=value,
         low=low,
         high=high,
         n=metric.n,
-        higher_is_better=metric.higher_is_better,
+        higher_is_better=kind.higher_is_better,
         headline=metric.headline,
     )
 
@@ -429,6 +410,6 @@ def estimate(prop: str, metric: Metric, seed: int, resamples: int | None = None)
 def _not_defined(metric: Metric) -> str:
     setting = ", ".join(f"{key} {value}" for key, value in metric.setting.items())
     return (
-        f"{metric.metric}{f' ({setting})' if setting else ''} on {metric.dataset} is not defined on these "
+        f"{metric.kind.name}{f' ({setting})' if setting else ''} on {metric.dataset} is not defined on these "
         f"{metric.n} examples"
     )

@@ -37,6 +37,7 @@ class Estimate(Strict):
     property: str
     metric: str
     title: str = Field(description="the metric in words")
+    question: str = Field(default="", description="what a reader wants to know by it")
     unit: Literal["share", "number"] = Field(description="a share of something, from 0 to 1, reads as a percentage")
     bounds: tuple[float, float] | None = Field(default=None, description="the ends of the metric's scale")
     chance: float | None = Field(default=None, description="what guessing reaches, where that is known")
@@ -95,7 +96,7 @@ class Scorecard(Strict):
     subject: Subject
     environment: Environment
     seed: int
-    budget: Literal["quick", "standard", "full"]
+    budget: str = Field(description="quick, standard, full or the user's own")
     limit: int | None = None
     properties: list[str]
     estimates: list[Estimate]

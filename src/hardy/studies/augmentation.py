@@ -21,7 +21,7 @@ from hardy.augmentations import augment, mixes
 from hardy.data import available, load_dataset
 from hardy.devices import choose_device
 from hardy.errors import UsageError
-from hardy.evaluation.framework import Budget
+from hardy.evaluation.budget import BudgetName
 from hardy.models import build_model
 from hardy.rng import Randomness, derive, host_generator
 from hardy.studies.augmentation_page import make_page
@@ -58,7 +58,7 @@ class Effort(NamedTuple):
     sizes: Sizes
 
 
-EFFORTS: dict[Budget, Effort] = {
+EFFORTS: dict[BudgetName, Effort] = {
     "quick": Effort(10_000, 1, Sizes(500, 300, 50, 100, 300)),
     "standard": Effort(55_000, 2, Sizes(2000, 1000, 400, 500, 1000)),
     "full": Effort(55_000, 5, Sizes(10_000, 5000, 1000, 1000, 2000)),

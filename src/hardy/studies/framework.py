@@ -16,7 +16,7 @@ import polars as pl
 
 from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError, unknown
-from hardy.evaluation.framework import Budget
+from hardy.evaluation.budget import BudgetName
 from hardy.evaluation.records import read
 from hardy.files import atomic_write, write_json, write_text
 from hardy.runs import Run, environment
@@ -42,7 +42,7 @@ class Options:
     model: str
     seeds: int = 3
     seed: int = 0
-    budget: Budget = "standard"
+    budget: BudgetName = "standard"
     only: tuple[str, ...] = ()
     limit: int | None = None
     device: str = "auto"
@@ -150,8 +150,8 @@ def _check(study: Study, options: Options) -> None:
     for part in options.only:
         if part not in study.parts:
             raise unknown(f"part of the study '{study.name}'", part, study.parts)
-    if options.budget not in get_args(Budget):
-        raise UsageError(f"unknown budget '{options.budget}'; known: {', '.join(get_args(Budget))}")
+    if options.budget not in get_args(BudgetName):
+        raise UsageError(f"unknown budget '{options.budget}'; known: {', '.join(get_args(BudgetName))}")
     if options.seeds < 1:
         raise UsageError(f"seeds {options.seeds}: a study takes at least one")
     if options.limit is not None and options.limit < 1:

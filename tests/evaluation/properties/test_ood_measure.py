@@ -1,11 +1,12 @@
-"""The measure of detection: what it fits, what it does not see, and what its figures mean."""
+"""The measurement of OOD scores: what is fitted, on what, and what the figures mean."""
 
 from __future__ import annotations
 
 import copy
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,11 @@ from helpers.evaluations import records_of
 from torch import nn
 
 from hardy.data import Dataset, load_dataset
+from hardy.evaluation.budget import BUDGETS
 from hardy.evaluation.evaluate import evaluate
-from hardy.evaluation.framework import Budget, Columns, Memo
-from hardy.evaluation.properties import PROPERTIES, EvaluationContext, Measurement, Results, Shard
-from hardy.evaluation.properties.ood import measure as detecting
-from hardy.evaluation.properties.ood.measure import _moved, detect_measurement, measure_detect
+from hardy.evaluation.framework import Columns, EvaluationContext, Measurement, Memo, Results, Shard
+from hardy.evaluation.properties import PROPERTIES
+from hardy.evaluation.properties.ood.measure import detect_measurement, measure_detect, perturbed
 from hardy.evaluation.records import frame
 from hardy.evaluation.subject import Subject
 from hardy.models import Ensemble
@@ -32,10 +33,12 @@ from hardy.synthetic.transforms import TRANSFORMS
 SIZES = {"mnist/test": 10_000, "mnist/validation": 5_000, "glyphs/test": 1_980, "digits/test": 1_797}
 
 
-def plan_of(budget: Budget = "quick", validation: str | None = "mnist/validation") -> EvaluationContext:
+def context_of(budget: str = "quick", validation: str | None = "mnist/validation") -> EvaluationContext:
+    # Fewer images to fit on than the quick budget takes.
+    spent = replace(BUDGETS[budget], detector_training=600, detector_validation=60)
     known = ("glyphs/test",), {}, SIZES, 10
     train = "mnist/train" if validation else None
-    return EvaluationContext("mnist/test", validation, *known, budget, 60, shift=("digits/test",), train=train)
+    return EvaluationContext("mnist/test", validation, *known, spent, 60, shift=("digits/test",), train=train)
 
 
 def shard_of(
@@ -50,14 +53,6 @@ def measured(
     model: torch.nn.Module, measurement: Measurement, shard: Shard | None = None, batch_size: int = 500
 ) -> Columns:
     return measure_detect(model.eval(), shard or shard_of(measurement), measurement, seed=0, batch_size=batch_size)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fewer() -> Iterator[None]:
-    """Fewer images to fit on than the quick budget takes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(detecting.SIZES, "quick", detecting.SIZES["quick"]._replace(training=600, fitting=60))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +73,7 @@ def results(seen: list[str]) -> Results:
         seen.append(name)
         return load_dataset(name)
 
-    context, memo = plan_of(), Memo()
+    context, memo = context_of(), Memo()
     records: dict[Measurement, pl.DataFrame] = {}
     for measurement in PROPERTIES["out_of_distribution"].plan(context).measurements:
         shard = shard_of(measurement, watched, memo)
@@ -92,7 +87,7 @@ def test_every_score_that_the_classifier_allows_is_a_column(results: Results) ->
         assert set(records.columns) == {"index", "label", "logits"} | single
 
 
-def test_fitting_sees_training_and_held_out_images_alone(results: Results, seen: list[str]) -> None:
+def test_fitting_sees_training_and_validation_images_alone(results: Results, seen: list[str]) -> None:
     assert len(results.records) > 5
     assert set(seen) == {"mnist/train", "mnist/validation"}
 
@@ -110,8 +105,8 @@ def test_detectors_are_those_of_the_weights_that_are_measured(tmp_path: Path) ->
     def evaluated(name: str, subject: nn.Module) -> dict[str, pl.DataFrame]:
         evaluate(
             Subject("small", subject, "small", weights_sha256(subject)),
-            tmp_path / name,
-            data=data,
+            data,
+            out=tmp_path / name,
             device="cpu",
             budget="quick",
             properties=["out_of_distribution"],
@@ -135,7 +130,8 @@ def test_detectors_are_those_of_the_weights_that_are_measured(tmp_path: Path) ->
 
 def test_thresholds_are_not_set_on_images_that_something_was_fitted_on() -> None:
     validation = load_dataset("mnist/validation").measuring_order()
-    context = EvaluationContext("mnist/test", "mnist/validation", (), {}, SIZES, 10, "full", train="mnist/train")
+    full, train = BUDGETS["full"], "mnist/train"
+    context = EvaluationContext("mnist/test", "mnist/validation", (), {}, SIZES, 10, full, train=train)
     (measurement,) = [
         it for it in PROPERTIES["out_of_distribution"].plan(context).measurements if it.dataset == "mnist/validation"
     ]
@@ -144,7 +140,7 @@ def test_thresholds_are_not_set_on_images_that_something_was_fitted_on() -> None
 
 
 def test_columns_do_not_depend_on_the_batch_size_or_on_the_shard(model: torch.nn.Module) -> None:
-    measurement = detect_measurement(plan_of(), "mnist/test", 30, made="half")
+    measurement = detect_measurement(context_of(), "mnist/test", 30, transform="half")
     whole, small = measured(model, measurement), measured(model, measurement, batch_size=7)
     shard = shard_of(measurement)
     part = measured(model, measurement, Shard(shard.images[10:20], shard.labels[10:20], shard.indices[10:20]))
@@ -157,14 +153,14 @@ def test_without_validation_images_nothing_is_fitted(model: torch.nn.Module) -> 
     def nothing(name: str) -> Dataset:
         raise AssertionError(name)
 
-    measurement = detect_measurement(plan_of(validation=None), "mnist/test", 10)
+    measurement = detect_measurement(context_of(validation=None), "mnist/test", 10)
     columns = measured(model, measurement, shard_of(measurement, nothing))
     assert "energy" in columns
     assert "vim" not in columns
 
 
 def test_a_classifier_without_a_head_has_the_other_scores_and_a_warning() -> None:
-    context, memo = plan_of(), Memo()
+    context, memo = context_of(), Memo()
     linear = Linear(torch.randn(10, 784, generator=torch.Generator().manual_seed(0)), torch.zeros(10))
     measurements = PROPERTIES["out_of_distribution"].plan(context).measurements
     records = {}
@@ -182,20 +178,20 @@ def test_a_classifier_without_a_head_has_the_other_scores_and_a_warning() -> Non
 
 def test_an_ensemble_has_its_members_disagreement() -> None:
     ensemble = Ensemble([small_classifier(), small_classifier()]).eval()
-    columns = measured(ensemble, detect_measurement(plan_of(), "mnist/test", 10))
+    columns = measured(ensemble, detect_measurement(context_of(), "mnist/test", 10))
     assert columns["mutual_information"] == pytest.approx(np.zeros(10), abs=1e-6)
     assert {"vim", "vim_per_member"} <= columns.keys()
 
 
 def figures(results: Results, metric: str, **setting: object) -> dict[str, float]:
     return {
-        f"{it.dataset} {it.setting.get('made', '')}".strip(): it.compute(np.ones(it.n))
+        f"{it.dataset} {it.setting.get('transform', '')}".strip(): it.compute(np.ones(it.n))
         for it in PROPERTIES["out_of_distribution"].metrics(results)
-        if it.metric == metric and setting.items() <= dict(it.setting).items()
+        if it.kind.name == metric and setting.items() <= dict(it.setting).items()
     }
 
 
-def test_foreign_inputs_stand_out(results: Results) -> None:
+def test_ood_inputs_stand_out(results: Results) -> None:
     found = figures(results, "auroc", score="layers")
     assert found.keys() == {"glyphs/test", *(f"mnist/test {made}" for made in TRANSFORMS)}
     assert min(found[f"mnist/test {made}"] for made in ("uniform_noise", "gaussian_noise", "inverted")) > 0.99
@@ -203,7 +199,7 @@ def test_foreign_inputs_stand_out(results: Results) -> None:
 
 def test_refusals_are_counted_above_the_validation_quantile(results: Results) -> None:
     records = {
-        measurement.dataset: it for measurement, it in results.records.items() if not measurement.settings["made"]
+        measurement.dataset: it for measurement, it in results.records.items() if not measurement.settings["transform"]
     }
     validation = np.sort(records["mnist/validation"]["energy"].to_numpy())
     found = figures(results, "refused_share", score="energy", accepted=0.95)
@@ -216,28 +212,28 @@ def test_refusals_are_counted_above_the_validation_quantile(results: Results) ->
     assert accuracy == pytest.approx((accepted + caught) / 2)
 
 
-def test_moved_images_stay_in_the_ball_and_are_answered_more_surely(model: torch.nn.Module) -> None:
+def test_perturbed_images_stay_in_the_ball_and_are_answered_with_more_confidence(model: torch.nn.Module) -> None:
     images = load_dataset("glyphs/test").floats(slice(0, 20))
-    moved = _moved(model, images, 0.3)
-    assert (moved - images).abs().max() <= 0.3 + 1e-5
-    assert moved.min() >= 0.0
-    assert moved.max() <= 1.0
+    found = perturbed(model, images, 0.3)
+    assert (found - images).abs().max() <= 0.3 + 1e-5
+    assert found.min() >= 0.0
+    assert found.max() <= 1.0
     with torch.no_grad():
-        before, after = (model(it).softmax(1).max(1).values for it in (images, moved))
+        before, after = (model(it).softmax(1).max(1).values for it in (images, found))
     assert (after >= before - 1e-6).all()
     assert after.mean() > before.mean()
 
 
-def test_moved_images_and_odin_are_planned_beyond_the_quick_budget() -> None:
-    budgets: dict[Budget, bool] = {"quick": False, "standard": True, "full": True}
+def test_perturbed_images_and_odin_are_planned_beyond_the_quick_budget() -> None:
+    budgets = {"quick": False, "standard": True, "full": True}
     for budget, expected in budgets.items():
-        measurements = PROPERTIES["out_of_distribution"].plan(plan_of(budget)).measurements
-        assert any(measurement.settings["moved"] == 0.3 for measurement in measurements) is expected
+        measurements = PROPERTIES["out_of_distribution"].plan(context_of(budget)).measurements
+        assert any(measurement.settings["perturbed"] == 0.3 for measurement in measurements) is expected
         assert {measurement.settings["odin"] for measurement in measurements} == {expected}
 
 
 def test_half_an_image_is_half_of_its_pixels() -> None:
-    measurement = detect_measurement(plan_of(), "mnist/test", 40)
+    measurement = detect_measurement(context_of(), "mnist/test", 40)
     shard = shard_of(measurement)
     images = torch.ones_like(shard.images)
     halves = TRANSFORMS["half"](images, shard.rng(0, "made"))
