@@ -126,7 +126,7 @@ def test_the_demo_makes_two_runs_and_a_comparison_and_can_be_repeated(
     before = (tmp_path / "demo" / "compact" / "scorecard.json").read_text()
     assert hardy("demo", "--out", tmp_path / "demo").status == 0
     again = json.loads((tmp_path / "demo" / "compact" / "scorecard.json").read_text())
-    assert again["metrics"] == json.loads(before)["metrics"]
+    assert again["estimates"] == json.loads(before)["estimates"]
 
 
 def test_json_is_all_that_is_on_standard_output(hardy: Hardy, data: Path, tmp_path: Path) -> None:
@@ -241,22 +241,22 @@ def test_a_run_is_neither_trained_nor_measured_twice(hardy: Hardy, data: Path, t
 
 
 def test_a_bug_shows_its_trace(hardy: Hardy, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> dict[str, str]:
+    def broken(_item: object) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setitem(KINDS, "recipes", broken)
+    monkeypatch.setitem(KINDS, "recipes", KINDS["recipes"]._replace(describe=broken))
     with pytest.raises(ZeroDivisionError):
         hardy("list", "recipes")
 
 
 def test_what_is_stopped_from_the_keyboard_ends_with_status_1(hardy: Hardy, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped() -> dict[str, str]:
+    def stopped(_item: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(KINDS, "recipes", stopped)
+    monkeypatch.setitem(KINDS, "recipes", KINDS["recipes"]._replace(describe=stopped))
     called = hardy("list", "recipes")
     assert (called.status, called.out) == (1, "")
-    assert "go on with --resume" in called.err
+    assert "continue with --resume" in called.err
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -309,7 +309,6 @@ def test_help_is_quick_because_it_loads_nothing_heavy() -> None:
 
 
 def test_the_status_reaches_the_shell() -> None:
-    script = "from hardy.cli.main import main; main()"
-    done = subprocess.run([sys.executable, "-c", script, "list", "recipe"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "hardy", "list", "recipe"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("hardy: unknown kind 'recipe'")

@@ -286,6 +286,5 @@ def test_a_validation_image_in_the_test_split_is_refused(tmp_path: Path, quick: 
 def test_a_bundle_can_be_evaluated(made: Path, run: Path, tmp_path: Path) -> None:
     from hardy.evaluation.evaluate import evaluate
 
-    data = str(run.parent / "digits.npz")
-    evaluate(load_subject(str(made)), tmp_path / "out", properties=["accuracy"], data=data, device="cpu")
+    evaluate(made, run.parent / "digits.npz", out=tmp_path / "out", properties=["accuracy"], device="cpu")
     assert Scorecard.read(tmp_path / "out" / "scorecard.json").subject.name == load_bundle(made).manifest.name

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from helpers.classifiers import seeded_linear, write_tiny_data
-from helpers.evaluations import measure
+from helpers.evaluations import subject_of
+from pydantic import TypeAdapter
 
 from hardy.errors import UsageError
 from hardy.evaluation.budget import BUDGETS, Budget, find_budget
-from hardy.evaluation.context import context_from_json, context_to_json
-from hardy.evaluation.evaluate import load_results
+from hardy.evaluation.evaluate import load_results, measure
 from hardy.evaluation.framework import EvaluationContext
+from hardy.evaluation.sources import sources_of
 from hardy.runs import Run
 
 OWN = replace(BUDGETS["quick"], name="mine", corruptions=("fog",), attack_settings={"pgd": {"steps": 3}})
@@ -49,21 +49,19 @@ def test_a_larger_budget_spends_no_less_on_anything() -> None:
 
 @pytest.mark.parametrize("budget", [*BUDGETS.values(), OWN], ids=lambda budget: budget.name)
 def test_a_context_survives_json(budget: Budget) -> None:
-    stored = context_to_json(context_of(budget))
-    assert json.loads(json.dumps(stored)) == stored
-    assert (stored["budget"] == budget.name) == (budget is not OWN)
-    assert context_from_json(stored) == context_of(budget)
+    adapter = TypeAdapter(EvaluationContext)
+    assert adapter.validate_json(adapter.dump_json(context_of(budget))) == context_of(budget)
 
 
 def test_an_evaluation_within_a_budget_of_ones_own_can_be_read_and_resumed(tmp_path: Path) -> None:
     data = str(write_tiny_data(tmp_path))
-    handed: list = []
-    settings = {"classifier": seeded_linear(3, 8), "data": data, "budget": OWN, "properties": ["distribution_shift"]}
-    card = measure(tmp_path / "run", **settings, done=lambda *given: handed.extend(given))
+    settings = {"budget": OWN, "properties": ["distribution_shift"], "out": tmp_path / "run", "progress": False}
+    card, measured, made = measure(subject_of(seeded_linear(3, 8)), sources_of(data), **settings)
     assert card.budget == "mine"
     assert {it.setting["corruption"] for it in card.estimates if "corruption" in it.setting} == {"fog"}
     properties, results = load_results(Run.open(tmp_path / "run"))
-    assert results.context == handed[1].context
-    assert properties == handed[0]
-    assert results.records.keys() == handed[1].records.keys()
-    assert measure(tmp_path / "run", **settings, resume=True).estimates == card.estimates
+    assert results.context == made.context
+    assert properties == measured
+    assert results.records.keys() == made.records.keys()
+    again = measure(subject_of(seeded_linear(3, 8)), sources_of(data), **settings, resume=True)
+    assert again.scorecard.estimates == card.estimates

@@ -41,7 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def measure(name: str, classifier: nn.Module, limit: int | None = None) -> None:
         subject = Subject(name, classifier, "linear", weights_sha256(classifier))
-        evaluate(subject, folder / name, data=data, limit=limit, device="cpu", properties=PROPERTIES, budget=BUDGET)
+        evaluate(subject, data, out=folder / name, budget=BUDGET, limit=limit, device="cpu", properties=PROPERTIES)
 
     measure("first", thirds(confused=0.25))
     measure("again", thirds(confused=0.25))
@@ -155,7 +155,8 @@ def test_a_difference_that_most_resamples_do_not_have_is_left_out(runs: Path, tm
     for number in range(2):
         classifier = WrongOnce(test.floats(slice(number, number + 1)))
         subject = Subject("wrong", classifier, "wrong", weights_sha256(classifier))
-        scorecard = evaluate(subject, tmp_path / f"{number}", data=data, device="cpu", properties=["error_detection"])
+        settings = {"device": "cpu", "budget": "standard", "properties": ["error_detection"]}
+        scorecard = evaluate(subject, data, out=tmp_path / f"{number}", **settings)
         assert scorecard.find("error_detection", "auroc").value > 0.5
     comparison = compare_runs([tmp_path / "0", tmp_path / "1"])
     assert entry(comparison, "auroc").difference == ""

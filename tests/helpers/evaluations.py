@@ -33,8 +33,8 @@ def subject_of(classifier: nn.Module) -> Subject:
 
 
 def measure(out: Path, **settings: Any) -> Scorecard:
-    settings = {"limit": LIMIT, "device": "cpu"} | settings
-    return evaluate(subject_of(settings.pop("classifier", None) or small_classifier()), out, **settings)
+    settings = {"limit": LIMIT, "device": "cpu", "budget": "standard", "progress": False} | settings
+    return evaluate(subject_of(settings.pop("classifier", None) or small_classifier()), out=out, **settings)
 
 
 def records_of(out: Path) -> dict[str, pl.DataFrame]:

@@ -78,6 +78,11 @@ def test_a_run_holds_its_weights_and_how_they_came_about(tmp_path: Path, data: s
     )
 
 
+def test_the_folder_may_be_named_by_a_string(tmp_path: Path, data: str) -> None:
+    assert train(TINY, str(tmp_path / "run"), data=data, device="cpu").path == tmp_path / "run"
+    assert (tmp_path / "run" / "weights.safetensors").exists()
+
+
 def test_the_weights_are_a_function_of_recipe_data_and_seed(tmp_path: Path, data: str) -> None:
     weights = [
         train(TINY, tmp_path / str(number), seed=seed, data=data).weights.read_bytes()

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from hardy.cli.options import Data, DataDir, Device, Json, Seed
+from hardy.cli.options import Data, DataDir, Device, Json, Seed, print_json
 from hardy.errors import UsageError
 
 
 def attack(
-    subject: Annotated[str, typer.Argument(help="A run folder, or package.module:callable.")],
+    subject: Annotated[str, typer.Argument(help="The folder of a run or a bundle, or package.module:callable.")],
     attack: Annotated[str, typer.Option(help="An attack or a suite; 'hardy list attacks' shows them.")],
     eps: Annotated[float, typer.Option(help="The radius, for pixels in [0, 1]; for l0 a number of pixels.")],
     out: Annotated[Path, typer.Option(help="The safetensors file to write the adversarial images to.")],
@@ -82,9 +82,7 @@ def attack(
         "found_by": {one.name: int((outcome.attack == number).sum()) for number, one in enumerate(attacks)},
     }
     if json:
-        import json as json_module
-
-        typer.echo(json_module.dumps(facts | result, indent=1))
+        print_json(facts | result)
         return
     typer.echo(f"clean accuracy   {result['clean_accuracy']:.2%}")
     interval = f"95 % interval {low:.2%} to {high:.2%}, n = {len(indices)}"

@@ -18,7 +18,7 @@ def bundle(
     alpha: Annotated[float, typer.Option(help="How often a prediction set may miss the true class.")] = 0.005,
     data_dir: DataDir = None,
 ) -> None:
-    """Put a trained classifier with all that it takes to answer or to abstain into one folder."""
+    """Put a trained classifier, with all that it needs to answer or to abstain, into one folder."""
     from hardy.deployment import write_bundle
     from hardy.deployment.bundle import SCORECARD, check_free
     from hardy.deployment.fit import fit_bundle

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hardy.cli.options import DataDir, Json
+from hardy.cli.options import DataDir, Json, print_json
 
 if TYPE_CHECKING:
     from hardy.data.entry import DatasetEntry
@@ -22,9 +22,7 @@ def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
 
     rows = [_describe(entry, data_dir) for entry in DATASETS.values()]
     if json:
-        import json as json_module
-
-        typer.echo(json_module.dumps(rows, indent=1))
+        print_json(rows)
         return
     from rich.console import Console
     from rich.table import Column, Table

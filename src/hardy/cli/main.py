@@ -1,9 +1,9 @@
-"""The command line. Only what every call needs is imported here; each verb imports the rest when it runs."""
+"""The command line. Only what every call needs is imported here; each command imports the rest when it runs."""
 
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -44,8 +44,21 @@ def version(show: bool) -> None:
 @app.callback()
 def hardy(
     _version: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version."),
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            envvar="HARDY_IMPORT",
+            help="Import a module that registers attacks, properties, datasets, … of your own; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
-    pass
+    if modules:
+        from hardy.evaluation.subject import import_from_here
+
+        for module in modules:
+            import_from_here(module)
 
 
 def main() -> None:
@@ -63,7 +76,7 @@ def main() -> None:
         show()
         sys.exit(status)
     if status == INTERRUPTED:
-        _fail("stopped; what was finished is kept, go on with --resume", 1)
+        _fail("stopped; what is finished is kept; continue with --resume", 1)
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 def predict(
     bundle: Annotated[Path, typer.Argument(help="The folder of a bundle.")],
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or NPY files; an NPY file may hold several images.")],
-    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON an image.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per image.")] = False,
     save_input: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Save the 28x28 images that the network saw.")
+        Path | None, typer.Option(metavar="DIR", help="Save the 28x28 images that the network sees.")
     ] = None,
     polarity: Annotated[
-        str, typer.Option(help="Whether the ink is dark or light; auto looks. By default as the bundle says.")
+        str,
+        typer.Option(help="dark or light strokes, or auto, which looks; by default as the bundle says."),
     ] = "",
 ) -> None:
     """Answer with a class, a calibrated confidence and a prediction set, or abstain and say why."""

@@ -135,6 +135,7 @@ class EvaluationContext:
         shift: datasets at hand that show the same classes otherwise: corrupted, or from elsewhere.
         shape: of the images, (C, H, W).
         members: how many members the classifier has if it is an ensemble, else 0.
+        train: what the classifier was trained on, for detectors; None where that is not at hand.
     """
 
     dataset: str
@@ -149,6 +150,7 @@ class EvaluationContext:
     shift: tuple[str, ...] = ()
     shape: tuple[int, ...] = (1, 28, 28)
     members: int = 0
+    train: str | None = None
 
     def examples(self, dataset: str, at_most: int | None = None) -> int:
         """How many examples of ``dataset`` a measurement takes: all, unless the limit or ``at_most`` says fewer."""

@@ -50,6 +50,12 @@ class Update(NamedTuple):
     accuracy: float | None
     images_per_second: float
 
+    @property
+    def text(self) -> str:
+        """Loss, validation accuracy once there is one, and speed, in a few words."""
+        validation = "" if self.accuracy is None else f"validation {self.accuracy:.2%}  "
+        return f"loss {self.loss:.4f}  {validation}{self.images_per_second:,.0f} images/s"
+
 
 class Fitted(NamedTuple):
     """The weights of the epoch with the best validation accuracy, that accuracy, and a row of figures per epoch."""

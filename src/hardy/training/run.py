@@ -15,6 +15,7 @@ from hardy.data import load_dataset, split_hashes
 from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError
 from hardy.files import atomic_write, sha256_of
+from hardy.progress import progress_bars
 from hardy.rng import derive
 from hardy.runs import Run, environment
 from hardy.training.interrupt import stop_on_signal
@@ -34,7 +35,8 @@ def train(
     data: str = "mnist",
     data_dir: str | Path | None = None,
     resume: bool = False,
-    report: Report = lambda _network, _update: None,
+    progress: bool = True,
+    report: Report | None = None,
 ) -> Run:
     """Train by ``recipe`` into the run folder ``out``: ``run.json``, ``weights.safetensors``, checkpoints on the way.
 
@@ -47,7 +49,8 @@ def train(
         data: the dataset; its ``train`` split is trained on, its ``validation`` split chooses the best epoch.
         data_dir: where to look for datasets first.
         resume: continue an interrupted training; a finished one is returned as it is.
-        report: called with the name of the network that is being trained and its progress.
+        progress: draw a progress bar per network, in a terminal or a notebook.
+        report: called with the name of the network that is being trained and its progress, in place of the bars.
 
     Raises:
         Stopped: SIGINT or SIGTERM came; the checkpoint is written.
@@ -104,7 +107,8 @@ def train(
     train_split, validation_split = (Split(one.images.to(on), one.labels.to(on)) for one in (training_set, validation))
     fitted = []
     started = time.perf_counter()
-    with stop_on_signal() as stop:
+    with stop_on_signal() as stop, progress_bars("training", progress and report is None) as draw:
+        tell = report or (lambda name, update: draw(update.step, update.steps, update.text, name))
         for number, network in enumerate(recipe.networks):
             fitted.append(
                 fit(
@@ -114,7 +118,7 @@ def train(
                     classes,
                     seed=derive(seed, "member", number) if recipe.members else seed,
                     checkpoint=checkpoints / f"{number}.safetensors",
-                    report=lambda update, name=network.name: report(name, update),
+                    report=lambda update, name=network.name: tell(name, update),
                     stop=stop,
                 )
             )

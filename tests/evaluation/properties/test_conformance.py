@@ -30,7 +30,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("conformance") / "run"
     classifier = small_classifier()
     subject = Subject("small", classifier, "SmallNet", weights_sha256(classifier))
-    evaluate(subject, out, budget=tiny("standard"), limit=LIMIT, device="cpu")
+    evaluate(subject, out=out, budget=tiny("standard"), limit=LIMIT, device="cpu")
     return out
 
 

@@ -37,7 +37,8 @@ def context_of(budget: str = "quick", validation: str | None = "mnist/validation
     # Fewer images to fit on than the quick budget takes.
     spent = replace(BUDGETS[budget], detector_training=600, detector_validation=60)
     known = ("glyphs/test",), {}, SIZES, 10
-    return EvaluationContext("mnist/test", validation, *known, spent, 60, shift=("digits/test",))
+    train = "mnist/train" if validation else None
+    return EvaluationContext("mnist/test", validation, *known, spent, 60, shift=("digits/test",), train=train)
 
 
 def shard_of(
@@ -104,8 +105,8 @@ def test_detectors_are_those_of_the_weights_that_are_measured(tmp_path: Path) ->
     def evaluated(name: str, subject: nn.Module) -> dict[str, pl.DataFrame]:
         evaluate(
             Subject("small", subject, "small", weights_sha256(subject)),
-            tmp_path / name,
-            data=data,
+            data,
+            out=tmp_path / name,
             device="cpu",
             budget="quick",
             properties=["out_of_distribution"],
@@ -129,7 +130,8 @@ def test_detectors_are_those_of_the_weights_that_are_measured(tmp_path: Path) ->
 
 def test_thresholds_are_not_set_on_images_that_something_was_fitted_on() -> None:
     validation = load_dataset("mnist/validation").measuring_order()
-    context = EvaluationContext("mnist/test", "mnist/validation", (), {}, SIZES, 10, BUDGETS["full"])
+    full, train = BUDGETS["full"], "mnist/train"
+    context = EvaluationContext("mnist/test", "mnist/validation", (), {}, SIZES, 10, full, train=train)
     (measurement,) = [
         it for it in PROPERTIES["out_of_distribution"].plan(context).measurements if it.dataset == "mnist/validation"
     ]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.classifiers import Linear, small_classifier, some_digits
 from helpers.results import chart
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt_with
@@ -18,7 +19,7 @@ from hardy.data import load_dataset
 from hardy.errors import DataError
 from hardy.evaluation.budget import BUDGETS
 from hardy.evaluation.charts import Gallery, LineChart, Table
-from hardy.evaluation.context import context_from_json, context_to_json, make_context
+from hardy.evaluation.context import make_context
 from hardy.evaluation.framework import EvaluationContext, Measurement, Metric, Results, Shard
 from hardy.evaluation.properties import PROPERTIES
 from hardy.evaluation.properties.shift.measure import (
@@ -32,6 +33,7 @@ from hardy.evaluation.properties.shift.measure import (
 from hardy.evaluation.properties.shift.metrics import refusal_threshold
 from hardy.evaluation.properties.shift.reference import CLEAN, ERRORS
 from hardy.evaluation.records import frame
+from hardy.evaluation.sources import sources_of
 from hardy.ood import SCORES
 from hardy.rng import Randomness
 
@@ -118,15 +120,15 @@ def test_corruptions_that_are_not_defined_are_left_out_and_named() -> None:
 
 
 def test_the_plan_knows_what_is_at_hand() -> None:
-    test = load_dataset("mnist/test")
-    context = make_context(test, load_dataset, None, 10, BUDGETS["quick"], None, ())
+    context = make_context(sources_of(), 10, BUDGETS["quick"])
     assert "digits/test" in context.shift
     assert context.sizes["digits/test"] == 1_797
     assert context.shape == (1, 28, 28)
-    assert context_from_json(context_to_json(context)) == context
+    adapter = TypeAdapter(EvaluationContext)
+    assert adapter.validate_json(adapter.dump_json(context)) == context
     # They are a shift of MNIST, not of anything else.
     digits = load_dataset("digits/test")
-    assert make_context(digits, load_dataset, None, 10, BUDGETS["quick"], None, ()).shift == ()
+    assert make_context(sources_of(digits), 10, BUDGETS["quick"]).shift == ()
 
 
 def test_a_published_file_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
@@ -134,9 +136,8 @@ def test_a_published_file_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     np.save(folder / "test_images.npy", np.zeros((10_000, 28), np.uint8))
     np.save(folder / "test_labels.npy", np.zeros(10_000, np.int64))
-    test = load_dataset("mnist/test")
     with pytest.raises(DataError, match=r"test_images.npy holds uint8 \(10000, 28\); mnist-c/fog has 10,000 images"):
-        make_context(test, lambda name: load_dataset(name, tmp_path), tmp_path, 10, BUDGETS["quick"], None, ())
+        make_context(sources_of(data_dir=tmp_path), 10, BUDGETS["quick"])
 
 
 def shard_of(count: int = 20) -> Shard:

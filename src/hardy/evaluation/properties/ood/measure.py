@@ -56,8 +56,10 @@ def plan(context: EvaluationContext) -> Plan:
     reasons = [f"{name}: {reason}" for name, reason in context.missing.items()]
     if not context.out_of_distribution:
         reasons.append("no out-of-distribution dataset is at hand; only what is made of the test images is measured")
+    if context.train is None:
+        reasons.append("there are no training images: detectors that are fitted on them are left out")
     if context.validation is None:
-        reasons.append("there is no validation split: scores that are fitted, and thresholds, are left out")
+        reasons.append("there are no validation images: the combination of scores, and thresholds, are left out")
     if not (context.budget.odin and context.budget.perturbed):
         reasons.append(f"ODIN and adversarially perturbed images: the {context.budget.name} budget leaves them out")
     validation = validation_measurement(context)
@@ -115,7 +117,7 @@ def detect_measurement(
         context.examples(dataset, at_most),
         transform=transform,
         perturbed=perturbed,
-        train=f"{context.dataset.rpartition('/')[0]}/train" if context.validation else "",
+        train=context.train or "",
         validation=context.validation or "",
         training=context.budget.detector_training,
         fitting=context.budget.detector_validation,
@@ -169,15 +171,19 @@ class _Fitted(NamedTuple):
 
 
 def _fit(classifier: nn.Module, shard: Shard, setting: Mapping[str, Scalar], seed: int, batch_size: int) -> _Fitted:
-    if not setting["train"]:
-        return _Fitted({name: Detector(name, {}) for name in DETECTORS if _needs_nothing(name)}, None)
     device = shard.images.device
-    train, validation = (shard.dataset(str(setting[split])) for split in ("train", "validation"))
-    chosen = train.measuring_order()[: int(setting["training"])]
-    training = extract(classifier, train.floats(chosen).to(device), batch_size)
-    labels = train.labels[chosen].numpy()
-    detectors = {name: fit_detector(name, training, labels) for name in usable(training)}
+    if setting["train"]:
+        train = shard.dataset(str(setting["train"]))
+        chosen = train.measuring_order()[: int(setting["training"])]
+        training = extract(classifier, train.floats(chosen).to(device), batch_size)
+        labels = train.labels[chosen].numpy()
+        detectors = {name: fit_detector(name, training, labels) for name in usable(training)}
+    else:
+        detectors = {name: Detector(name, {}) for name in DETECTORS if _needs_nothing(name)}
+    if not setting["validation"]:
+        return _Fitted(detectors, None)
 
+    validation = shard.dataset(str(setting["validation"]))
     # Measurements take the beginning of the measuring order; fitting takes its end, so that thresholds are not set on
     # images that something was fitted on.
     last = validation.measuring_order()[len(validation) // 2 :][-int(setting["fitting"]) :]

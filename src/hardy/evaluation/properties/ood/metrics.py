@@ -114,7 +114,7 @@ def _balanced_interval(accepted: NDArray[np.bool_], refused: NDArray[np.bool_]) 
 
 
 def warnings(results: Results) -> list[str]:
-    if results.context.validation is None or "vim" in scores_of(results):
+    if results.context.train is None or "vim" in scores_of(results):
         return []
     warning = (
         "out_of_distribution: the classifier's logits are not a linear map of what enters its last nn.Linear, so "
