@@ -54,7 +54,7 @@ PROPERTIES = ["accuracy", "calibration", "error_detection"]
 
 
 def entry(comparison: Comparison, metric: str, run: int = 1) -> Entry:
-    rows = [row for row in comparison_rows(comparison) if row.figure.metric.metric == metric]
+    rows = [row for row in comparison_rows(comparison) if row.figure.estimate.metric == metric]
     found = rows[0].entries[run]
     assert found is not None
     return found

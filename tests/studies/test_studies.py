@@ -255,7 +255,7 @@ def test_an_area_takes_the_weights_of_each_of_its_datasets() -> None:
     inside, *outside = scores.values()
     expected = np.mean(
         [
-            auroc(inside, other, weights_negative=parts[0], weights_positive=part)
+            auroc(inside, other, weights=np.concatenate([parts[0], part]))
             for other, part in zip(outside, parts[1:], strict=True)
         ]
     )

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
-from hardy.evaluation.evaluate import load_results
-from hardy.evaluation.framework import Property, Results
+from hardy.evaluation.evaluate import Evaluation, load_results
 from hardy.evaluation.scorecard import Scorecard
 from hardy.report.card import write_model_card
 from hardy.report.page import Section, write_report
 from hardy.runs import Run
 
 
-class Evaluated(Protocol):
-    """What an evaluation that has just been made gives."""
-
-    @property
-    def properties(self) -> Sequence[Property]: ...
-    @property
-    def results(self) -> Results: ...
-    @property
-    def scorecard(self) -> Scorecard: ...
-
-
-def write_run_report(path: Path, data_dir: Path | None = None, *, evaluation: Evaluated | None = None) -> Path:
+def write_run_report(path: Path, data_dir: Path | None = None, *, evaluation: Evaluation | None = None) -> Path:
     """Write ``report.html`` and ``README.md`` of an evaluated run; returns the page.
 
     What ``evaluation`` holds is not read from the run's records again.

@@ -128,7 +128,7 @@ def detect_measurement(
 def scores_of(results: Results) -> list[str]:
     """The scores that the classifier allows."""
     columns = results.records[inside_measurement(results.context)].columns
-    return [name for name in (*DETECTORS, ODIN) if name in columns]
+    return [name for name in DETECTORS if name in columns]
 
 
 def headline_score(results: Results) -> str:
