@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format bench install
+.PHONY: demo docs test test-slow lint format bench install
 
 install: $(STAMP)
 
@@ -31,6 +31,9 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(RUN)/ruff check --fix
 	$(RUN)/ruff format
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
 
 bench: $(STAMP)
 	$(RUN)/python benchmarks/train_speed.py

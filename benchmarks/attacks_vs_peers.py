@@ -20,7 +20,7 @@ import logging
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,8 +28,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hardy.attacks import Outcome, get_attack, get_attacks, run_attacks
-from hardy.attacks.attack import Attack
+from hardy.attacks import ATTACKS, Attack, AttackResult, get_attacks, run_attacks
 from hardy.data import load_dataset
 from hardy.evaluation.subject import load_subject
 from hardy.rng import Randomness
@@ -59,13 +58,15 @@ class Bench(NamedTuple):
     labels: Tensor
     indices: Tensor
 
-    def hardy(self, attacks: list[Attack], norm: Norm, eps: tuple[float, ...], seed: int, batch_size: int) -> Timed:
+    def hardy(self, attacks: Sequence[Attack], norm: Norm, eps: tuple[float, ...], seed: int, batch_size: int) -> Timed:
         started = time.perf_counter()
         outcome = self.attack(attacks, norm, eps, seed, batch_size)
         seconds = time.perf_counter() - started
-        return Timed(seconds, [float((outcome.norm > radius).double().mean()) for radius in eps])
+        return Timed(seconds, [float((outcome.min_norm > radius).double().mean()) for radius in eps])
 
-    def attack(self, attacks: list[Attack], norm: Norm, eps: tuple[float, ...], seed: int, batch_size: int) -> Outcome:
+    def attack(
+        self, attacks: Sequence[Attack], norm: Norm, eps: tuple[float, ...], seed: int, batch_size: int
+    ) -> AttackResult:
         return run_attacks(
             self.classifier,
             self.images,
@@ -100,7 +101,7 @@ def against_foolbox(on: Bench, seeds: int, batch_size: int, only: list[str]) -> 
             started = time.perf_counter()
             _, _, fooled = getattr(foolbox.attacks, peer)()(model, on.images, on.labels, epsilons=list(STUDY_EPS))
             theirs = Timed(time.perf_counter() - started, (1 - fooled.double().mean(1)).tolist())
-            ours = on.hardy([get_attack(attack)], norm, STUDY_EPS, seed, batch_size)
+            ours = on.hardy([ATTACKS.find(attack)], norm, STUDY_EPS, seed, batch_size)
             rows[name].append((ours, theirs))
             print_row(f"seed {seed}  {name}", ours, theirs)
     print("\nmedian ratio of seconds, Foolbox to hardy; largest excess of hardy's robust accuracy, in points")
@@ -153,7 +154,7 @@ def against_pgd(on: Bench, peer: Callable[[Bench], Tensor], seeds: int, batch_si
         started = time.perf_counter()
         adversarial = peer(on)
         theirs = Timed(time.perf_counter() - started, [on.robust(adversarial)])
-        ours = on.hardy([get_attack("pgd")], "linf", (0.3,), seed, batch_size)
+        ours = on.hardy([ATTACKS["pgd"]], "linf", (0.3,), seed, batch_size)
         pairs.append((ours, theirs))
         print_row(f"seed {seed}  PGD-40 linf 0.3", ours, theirs)
     ratio = statistics.median(theirs.seconds / ours.seconds for ours, theirs in pairs)
@@ -189,7 +190,7 @@ def scaling(on: Bench) -> dict[str, Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from hardy.attacks.attack import value_and_gradient
-    from hardy.attacks.search_copy import Count, fastest_copy
+    from hardy.attacks.fast_model import Count, fast_model
 
     shares = {}
     batch, labels = on.images[:200], on.labels[:200]
@@ -198,13 +199,13 @@ def scaling(on: Bench) -> dict[str, Any]:
         on.classifier(batch)
     operations = 2 * counter.get_total_flops()
     for dtype in peaks:
-        search = fastest_copy(on.classifier, batch[:8], dtype, Count())
+        search = fast_model(on.classifier, batch[:8], dtype, Count(), [])
         assert search is not None
         seconds = best_of(lambda search=search: value_and_gradient(search, batch, labels))
         shares[str(dtype)] = operations / seconds / peaks[dtype]
         print(f"input gradient, {dtype}: {200 / seconds:,.0f} images/s, {shares[str(dtype)]:.0%} of that peak")
 
-    pgd = [get_attack("pgd")]
+    pgd = [ATTACKS["pgd"]]
     grown: dict[str, dict[str, float]] = {"images": {}, "eps": {}, "batch": {}}
     for images in (50, 100, 200, 400):
         part = Bench(on.classifier, on.images[:images], on.labels[:images], on.indices[:images])

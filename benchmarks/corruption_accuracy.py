@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hardy.augmentations import augment
-from hardy.corruptions import PUBLISHED, corrupt
+from hardy.corruptions import PUBLISHED, corrupt_with
 from hardy.data import load_dataset
 from hardy.evaluation.subject import load_subject
 from hardy.rng import Randomness
@@ -42,7 +42,7 @@ def measure(run: str, images: Tensor, labels: Tensor, rng: Randomness) -> dict[s
     found: dict[str, Any] = {"clean": accuracy(classifier, images, labels), "corruptions": {}, "claims": {}}
     print(f"\n{run}: clean {found['clean']:.2%}\n\n| Corruption | Accuracy | rounded to 8 bits |\n|---|---|---|")
     for name in PUBLISHED:
-        corrupted = corrupt(images, name, None, rng)
+        corrupted = corrupt_with(images, name, None, rng)
         pair = [accuracy(classifier, them, labels) for them in (corrupted, torch.round(corrupted * 255) / 255)]
         found["corruptions"][name] = pair
         print(f"| {name} | {pair[0]:.2%} | {pair[1]:.2%} |", flush=True)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt
+from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt_with
 from hardy.data import load_dataset
 from hardy.devices import describe
 from hardy.rng import Randomness
@@ -34,7 +34,7 @@ def seconds(name: str, images: Tensor, repeats: int, pool: ThreadPoolExecutor) -
     taken = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        list(pool.map(lambda shard: corrupt(shard[0], name, None, shard[1]), shards))
+        list(pool.map(lambda shard: corrupt_with(shard[0], name, None, shard[1]), shards))
         taken.append(time.perf_counter() - started)
     return min(taken[1:])
 

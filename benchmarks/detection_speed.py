@@ -24,7 +24,7 @@ from hardy.errors import DataError
 from hardy.evaluation.properties.ood.measure import FITTING_FAMILIES
 from hardy.evaluation.subject import load_subject
 from hardy.models import build_model
-from hardy.ood import DETECTORS, OdinSetting, extract, fit_combination, fit_detector, lacking, odin_scores
+from hardy.ood import OdinSetting, extract, fit_combination, fit_detector, odin_scores, usable
 from hardy.ood.detector import COMBINATION
 from hardy.rng import Randomness
 from hardy.runs import environment
@@ -84,9 +84,7 @@ def main() -> None:
         features, score = timed(lambda: extract(classifier, images))
         note("features", fit, score)
         detectors = []
-        for name in DETECTORS:
-            if name == COMBINATION or lacking(name, features):
-                continue
+        for name in usable(features):
             detector, fit = timed(lambda name=name: fit_detector(name, training, labels))
             _, score = timed(lambda detector=detector: detector.scores(features))
             detectors.append(detector)

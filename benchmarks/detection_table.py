@@ -19,14 +19,13 @@ from hardy.evaluation.properties.ood.measure import FITTING_FAMILIES, ODIN_IMAGE
 from hardy.evaluation.subject import load_subject
 from hardy.metrics import auroc
 from hardy.ood import (
-    DETECTORS,
     Detector,
     choose_odin,
     extract,
     fit_combination,
     fit_detector,
-    lacking,
     odin_scores,
+    usable,
 )
 from hardy.ood.detector import COMBINATION
 from hardy.rng import Randomness
@@ -73,10 +72,9 @@ def main() -> None:
         features = {name: extract(classifier, each) for name, each in images.items()}
         print(f"{'score':24s}", *(f"{name:>18s}" for name in ("made", *sets)))
         detectors: list[Detector] = []
-        for name in DETECTORS:
-            if name != COMBINATION and not lacking(name, training):
-                detectors.append(fit_detector(name, training, labels))
-                note(name, {key: detectors[-1].scores(each) for key, each in features.items()})
+        for name in usable(training):
+            detectors.append(fit_detector(name, training, labels))
+            note(name, {key: detectors[-1].scores(each) for key, each in features.items()})
         combined = fit_combination(detectors, extract(classifier, inside), extract(classifier, outside))
         note(COMBINATION, {key: combined.scores(each) for key, each in features.items()})
         if len(training.members) > 1 and not training.reason:

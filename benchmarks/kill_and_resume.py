@@ -125,7 +125,7 @@ def differences(expected: Path, found: Path) -> dict[str, list[str]]:
     weights = [(run / "weights.safetensors").read_bytes() for run in (expected, found)]
     return {
         "weights": [] if weights[0] == weights[1] else ["weights.safetensors"],
-        "history": [] if manifests[0]["training"]["parts"] == manifests[1]["training"]["parts"] else ["run.json"],
+        "history": [] if manifests[0]["training"]["networks"] == manifests[1]["training"]["networks"] else ["run.json"],
         "records": [str(path) for path, (before, after) in frames.items() if not before.equals(after)],
         "examples measured once": [
             str(path) for path, (_, after) in frames.items() if after["index"].n_unique() != len(after)

@@ -28,7 +28,7 @@ from hardy.ood.learned_score import fit_learned_score, mistake_features
 from hardy.rng import host_generator
 from hardy.runs import environment
 from hardy.training import Split, fit
-from hardy.training.recipes import get_recipe
+from hardy.training.recipes import RECIPES
 
 METRICS = ("auroc", "aurc", "excess_aurc")
 SHOWN = ("max_softmax", "margin", "entropy", "energy", "max_logit", "generalized_entropy")
@@ -59,7 +59,7 @@ def figures(score: NDArray, wrong: NDArray) -> dict[str, dict[str, float]]:
 def one_seed(
     recipe: str, seed: int, splits: Mapping[str, Dataset], device: torch.device, epochs: str | None
 ) -> dict[str, Any]:
-    chosen = get_recipe(recipe).with_settings({"epochs": epochs} if epochs else {})
+    chosen = RECIPES.find(recipe).with_settings({"epochs": epochs} if epochs else {})
     train, validation = (
         Split(splits[name].images.to(device), splits[name].labels.to(device)) for name in ("train", "validation")
     )

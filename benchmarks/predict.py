@@ -1,10 +1,10 @@
-"""What `hardy predict` is worth: how right, what it refuses, how fast.
+"""How good `hardy predict` is: its accuracy, what it refuses, how fast it is.
 
     python benchmarks/predict.py BUNDLE [--each 6] [--json PATH]
 
-Pages are drawn with fonts that the bundle's promises were not measured with. Accuracy is over the pictures that are
-answered. A refusal rate is held against the interval that the bundle promises for such pictures. The cold start is the
-whole command on one picture, best and median of five; the 10,000 images are one NPY file, from the file to the answers,
+Photos are generated with fonts that the bundle's refusal estimates were not measured with. Accuracy is over the images
+that are answered. A refusal rate is compared with the interval of the bundle's estimate. The cold start is the
+whole command on one image, best and median of five; the 10,000 images are one NPY file, from the file to the answers,
 beside the bare network on the same images in memory, best of three, in turn.
 """
 
@@ -30,14 +30,13 @@ from sklearn.datasets import load_digits
 from hardy.data import load_dataset
 from hardy.deployment import Bundle, load_bundle
 from hardy.deployment.abstention import Decisions
-from hardy.deployment.fit import answer_pages
-from hardy.deployment.predict import predict_files
-from hardy.deployment.preprocessing import prepare
+from hardy.deployment.fit import answer_photos
+from hardy.deployment.preprocessing import preprocess
 from hardy.devices import choose_device, describe
 from hardy.metrics import wilson
 from hardy.runs import environment
 from hardy.synthetic.glyphs import LETTERS, TEST_FONTS
-from hardy.synthetic.photos import DIGITS, blank_pages, drawn_pages, noise_pages
+from hardy.synthetic.photos import DIGITS, blank_photos, drawn_photos, noise_photos
 
 SEED = 1
 
@@ -55,28 +54,28 @@ def right_where_answered(name: str, decisions: Decisions, labels: NDArray[np.int
 
 
 def refused(bundle: Bundle, kind: str, decisions: Decisions) -> dict[str, Any]:
-    promise = next(promise for promise in bundle.facts.promises if promise.kind == kind)
+    estimate = next(it for it in bundle.manifest.refusal_estimates if it.kind == kind)
     rate = float((~decisions.answered).mean())
-    kept = promise.low <= rate <= promise.high
+    inside = estimate.low <= rate <= estimate.high
     print(
-        f"{kind}: refused {rate:.1%} of {len(decisions.best):,}; promised {promise.rate:.1%} "
-        f"({promise.low:.1%} to {promise.high:.1%}): {'kept' if kept else 'NOT KEPT'}",
+        f"{kind}: refused {rate:.1%} of {len(decisions.best):,}; estimated {estimate.rate:.1%} "
+        f"({estimate.low:.1%} to {estimate.high:.1%}): {'inside' if inside else 'OUTSIDE'}",
         flush=True,
     )
-    return {"rate": rate, "promised": promise.model_dump(), "kept": kept, "n": len(decisions.best)}
+    return {"rate": rate, "estimate": estimate.model_dump(), "inside": inside, "n": len(decisions.best)}
 
 
 def accuracy(bundle: Bundle, each: int) -> dict[str, Any]:
-    pages = drawn_pages(DIGITS, TEST_FONTS, each, SEED)
-    drawn = answer_pages(bundle, pages)
+    pages = drawn_photos(DIGITS, TEST_FONTS, each, SEED)
+    drawn = answer_photos(bundle, pages)
     found = {
-        "drawn": right_where_answered("printed digits on paper", drawn, np.array([int(c) for c in pages.characters]))
+        "drawn": right_where_answered("photos of printed digits", drawn, np.array([int(c) for c in pages.characters]))
     }
     pixels, labels = map(np.asarray, load_digits(return_X_y=True))
-    tiny = bundle.answer(prepare(torch.from_numpy(pixels.reshape(-1, 8, 8)).float() / 16))
+    tiny = bundle.answer(preprocess(torch.from_numpy(pixels.reshape(-1, 8, 8)).float() / 16))
     found["uci"] = right_where_answered("UCI digits, 8x8", tiny, labels.astype(np.int64))
     test = load_dataset("mnist/test")
-    own = bundle.answer(prepare(test.floats()[:, 0]))
+    own = bundle.answer(preprocess(test.floats()[:, 0]))
     found["mnist/test"] = right_where_answered("mnist/test", own, test.labels.numpy())
     found["refused digits"] = refused(bundle, "digits like the validation images", own)
     return found
@@ -84,11 +83,11 @@ def accuracy(bundle: Bundle, each: int) -> dict[str, Any]:
 
 def refusals(bundle: Bundle, each: int) -> dict[str, Any]:
     kinds = {
-        "printed letters A to J on paper": drawn_pages(LETTERS, TEST_FONTS, each, SEED),
-        "blank pages": blank_pages(500, SEED),
-        "pages of noise": noise_pages(500, SEED),
+        "photos of printed letters A to J": drawn_photos(LETTERS, TEST_FONTS, each, SEED),
+        "photos of blank paper": blank_photos(500, SEED),
+        "images of noise": noise_photos(500, SEED),
     }
-    return {kind: refused(bundle, kind, answer_pages(bundle, pages)) for kind, pages in kinds.items()}
+    return {kind: refused(bundle, kind, answer_photos(bundle, pages)) for kind, pages in kinds.items()}
 
 
 def cold_start(folder: Path, bundle: Path) -> dict[str, float]:
@@ -115,7 +114,7 @@ def throughput(folder: Path, bundle: Bundle) -> dict[str, float]:
                 bundle.classifier(batch)
 
     def whole() -> None:
-        predict_files(bundle, [folder / "images.npy"])
+        bundle.predict([folder / "images.npy"])
 
     def timed(work: Callable[[], None]) -> float:
         started = time.perf_counter()

@@ -23,7 +23,7 @@ from hardy.devices import choose_device, describe
 from hardy.models import build_model
 from hardy.runs import environment
 from hardy.training import Recipe, Split, fit, validation_accuracy
-from hardy.training.recipes import get_recipe
+from hardy.training.recipes import RECIPES
 
 WANTED_ACCURACY = 0.99
 WANTED_SECONDS = 8.0
@@ -65,7 +65,7 @@ def timed_fit(recipe: Recipe, data: Data, seed: int) -> Timed:
 def fast(data: Data, seeds: int) -> dict[str, Any]:
     rows = []
     for seed in range(seeds):
-        row = timed_fit(get_recipe("fast"), data, seed)
+        row = timed_fit(RECIPES["fast"], data, seed)
         rows.append(row)
         print(f"fast, seed {seed}: {row.seconds:6.2f} s   test accuracy {row.test_accuracy:.2%}", flush=True)
     middle = Timed(median(row.seconds for row in rows), median(row.test_accuracy for row in rows))
@@ -79,7 +79,7 @@ def fast(data: Data, seeds: int) -> dict[str, Any]:
 def study_nets(data: Data) -> dict[str, Any]:
     rows = {}
     for name, published in PUBLISHED_SECONDS.items():
-        row = timed_fit(get_recipe(name).with_settings({"epochs": "1"}), data, 0)
+        row = timed_fit(RECIPES.find(name).with_settings({"epochs": "1"}), data, 0)
         rows[name] = row._asdict() | {"published_seconds": published}
         print(
             f"{name}, one epoch: {row.seconds:6.1f} s (published {published:g} s)   "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import pytest
@@ -31,3 +32,12 @@ def test_a_name_is_taken_once_and_free_after_removal() -> None:
         fruits.add(Fruit("pear"))
     fruits.remove("pear")
     assert fruits.add(Fruit("pear")) in fruits.values()
+
+
+def test_an_item_is_held_for_as_long_as_the_context_lasts() -> None:
+    fruits = Registry("fruit", [Fruit("pear")])
+    with fruits.holding(Fruit("fig")) as fig:
+        assert fruits.find("fig") is fig
+    with suppress(ZeroDivisionError), fruits.holding(Fruit("fig")):
+        raise ZeroDivisionError
+    assert list(fruits) == ["pear"]

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 
 import hardy
-from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError
-from hardy.runs import MANIFEST, SCHEMA, Run, environment
+from hardy.evaluation.evaluate import load_results
+from hardy.models import build_model
+from hardy.runs import MANIFEST, SCHEMA, Run, environment, load_trained
 
 
 def names(folder: Path) -> list[str]:
@@ -139,13 +144,100 @@ def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None
     assert (found["git_commit"], found["git_dirty"]) == (None, None)
 
 
-def test_devices_are_chosen_by_name() -> None:
-    assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert describe(torch.device("cpu")).startswith("cpu (")
+def schema_1(tmp_path: Path) -> dict[str, Any]:
+    """A run as hardy wrote it when run.json had schema 1, trained and evaluated."""
+    with torch.random.fork_rng(devices=[]):
+        weights = save(build_model("compact", width=2).state_dict())
+    (tmp_path / "weights.safetensors").write_bytes(weights)
+    hashes = {"mnist/train": "ab43", "mnist/held-out": "0902"}
+    recipe = {"name": "small", "description": "keeps 'held-out' in its text", "model": "compact", "epochs": 1}
+    manifest = {
+        "schema": 1,
+        "model": {"name": "compact", "arguments": {"classes": 10, "width": 2}},
+        "classes": list("0123456789"),
+        "input": [1, 28, 28],
+        "training": {
+            "recipe": recipe,
+            "seed": 0,
+            "data": "mnist",
+            "hashes": hashes,
+            "split_indices": {"train": "ee1e", "held-out": "6d44"},
+            "status": "trained",
+            "environment": {"hardy": "0.1.0", "data": hashes},
+            "seconds_since_last_resume": 276.63,
+            "parts": [
+                {
+                    "name": "small",
+                    "held_out_accuracy": 0.99,
+                    "history": [{"epoch": 1, "loss": 0.15, "held_out_accuracy": 0.99}],
+                }
+            ],
+        },
+        "weights_sha256": sha256(weights).hexdigest(),
+        "evaluation": {"seed": 0, "plan": {"held_out": "mnist/held-out"}},
+    }
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    return manifest
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "cpu:x", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"device '{name}' cannot be used: .*; try auto or cpu"):
-        choose_device(name)
+def test_a_run_that_an_older_hardy_trained_is_read_without_its_evaluation(tmp_path: Path) -> None:
+    before = schema_1(tmp_path)
+    run = Run.open(tmp_path)
+    assert run.manifest.keys() == before.keys() - {"evaluation"}
+    assert run.manifest["schema"] == SCHEMA
+    hashes = {"mnist/train": "ab43", "mnist/validation": "0902"}
+    assert run.manifest["training"] == {
+        "recipe": before["training"]["recipe"],
+        "seed": 0,
+        "data": "mnist",
+        "hashes": hashes,
+        "split_indices": {"train": "ee1e", "validation": "6d44"},
+        "status": "trained",
+        "environment": {"hardy": "0.1.0", "data": hashes},
+        "seconds_since_last_resume": 276.63,
+        "networks": [
+            {
+                "name": "small",
+                "validation_accuracy": 0.99,
+                "history": [{"epoch": 1, "loss": 0.15, "validation_accuracy": 0.99}],
+            }
+        ],
+    }
+    classifier, _ = load_trained(str(tmp_path))
+    assert classifier.eval()(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+    with pytest.raises(RunError, match="holds no evaluation; make one with 'hardy evaluate"):
+        load_results(run)
+
+
+def test_records_of_an_older_hardy_do_not_pass_for_new_ones(tmp_path: Path) -> None:
+    schema_1(tmp_path)
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "clean.parquet").write_text("old")
+    Run.open_or_create(tmp_path).save()
+    assert names(tmp_path) == [MANIFEST, "weights.safetensors"]
+    assert json.loads((tmp_path / MANIFEST).read_text())["schema"] == SCHEMA
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda old: old.pop("training"), "was made by an older hardy; evaluate or study again into another --out"),
+        (lambda old: old["training"].update(status="training"), "started by an older hardy; train again into another"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused_with_the_remedy(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    manifest = schema_1(tmp_path)
+    change(manifest)
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match=message):
+        Run.open(tmp_path)
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
+    manifest = schema_1(tmp_path)
+    del manifest["weights_sha256"]
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match=r"run\.json is damaged: 'weights_sha256' is missing; train the run again"):
+        load_trained(tmp_path)

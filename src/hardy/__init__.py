@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "ThreatModel": "hardy.threats",
-    "Randomness": "hardy.rng",
-    "HardyError": "hardy.errors",
-    "UsageError": "hardy.errors",
-    "load_dataset": "hardy.data",
-    "build_model": "hardy.models",
-    "train": "hardy.training",
-    "evaluate": "hardy.evaluation.evaluate",
-    "Scorecard": "hardy.evaluation.scorecard",
-}
-
 if TYPE_CHECKING:
+    from hardy import (
+        attacks,
+        augmentations,
+        calibration,
+        corruptions,
+        data,
+        evaluation,
+        metrics,
+        models,
+        ood,
+        report,
+        training,
+    )
+    from hardy.corruptions import corrupt
     from hardy.data import load_dataset
+    from hardy.deployment.fit import fit_bundle as bundle
     from hardy.errors import HardyError, UsageError
     from hardy.evaluation.evaluate import evaluate
     from hardy.evaluation.scorecard import Scorecard
@@ -32,22 +35,51 @@ if TYPE_CHECKING:
     from hardy.threats import ThreatModel
     from hardy.training import train
 
+_FROM = {
+    "HardyError": "hardy.errors",
+    "Randomness": "hardy.rng",
+    "Scorecard": "hardy.evaluation.scorecard",
+    "ThreatModel": "hardy.threats",
+    "UsageError": "hardy.errors",
+    "build_model": "hardy.models",
+    "bundle": "hardy.deployment.fit",
+    "corrupt": "hardy.corruptions",
+    "evaluate": "hardy.evaluation.evaluate",
+    "load_dataset": "hardy.data",
+    "train": "hardy.training",
+}
+
 __all__ = [
     "HardyError",
     "Randomness",
     "Scorecard",
     "ThreatModel",
     "UsageError",
+    "attacks",
+    "augmentations",
     "build_model",
+    "bundle",
+    "calibration",
+    "corrupt",
+    "corruptions",
+    "data",
     "evaluate",
+    "evaluation",
     "load_dataset",
+    "metrics",
+    "models",
+    "ood",
+    "report",
     "train",
+    "training",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
+    if name in _FROM:
+        return getattr(import_module(_FROM[name]), {"bundle": "fit_bundle"}.get(name, name))
+    if name in __all__:
+        return import_module(f"hardy.{name}")
     raise AttributeError(f"module 'hardy' has no attribute '{name}'")
 
 

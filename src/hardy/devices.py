@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""The device to compute on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hardy.errors import UsageError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` is a CUDA device if there is one, else the CPU.
+    """The device of that name; ``auto`` is a CUDA device if there is one, else the CPU.
 
     Raises:
-        UsageError: torch knows no such device, or it is not there.
+        UsageError: torch knows no such device, or the machine has none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -24,7 +24,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """The device in words, for manifests."""
+    """The device's name and hardware, for manifests."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"

@@ -1,4 +1,4 @@
-"""Writing files so that a kill leaves either the old one or the new one, and hashing them."""
+"""Atomic writes, after which a file is either the old one or the new one whole, and hashes."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from hardy.errors import UsageError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; on success it replaces ``path`` in one step, on failure it is removed.
+    """Yield a temporary path to write to; on success it replaces ``path`` in one step, on failure it is removed.
 
     Raises:
         UsageError: there is no space, or no permission.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        with aside.open("rb") as written:
+        yield temporary
+        with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     except OSError as error:
         reason = error.strerror or error
-        raise UsageError(f"cannot write {path}: {reason}; nothing was changed there, choose another place") from error
+        raise UsageError(f"cannot write {path}: {reason}; nothing was changed; choose another place") from error
     finally:
         with suppress(OSError):
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def remove_half_written(folder: Path, name: str = "*") -> None:
-    """Remove what kills left in ``folder`` of files called ``name``, a pattern, while they were being written."""
-    for aside in folder.glob(f".{name}.*.part"):
-        aside.unlink(missing_ok=True)
+    """Remove the temporary files that killed writes of files called ``name``, a pattern, left in ``folder``."""
+    for temporary in folder.glob(f".{name}.*.part"):
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` with ``text`` (UTF-8) in one step."""
-    with atomic_write(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

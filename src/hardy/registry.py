@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from hardy.errors import UsageError, unknown
@@ -46,6 +47,19 @@ class Registry(Mapping[str, T], Generic[T]):
     def remove(self, name: str) -> None:
         """Take an item out again; tests do."""
         del self._items[name]
+
+    @contextmanager
+    def holding(self, item: T) -> Iterator[T]:
+        """Hold an item for as long as the context lasts.
+
+        Raises:
+            UsageError: the name is taken.
+        """
+        self.add(item)
+        try:
+            yield item
+        finally:
+            self.remove(self._name_of(item))
 
     def find(self, name: str) -> T:
         """The item of that name.

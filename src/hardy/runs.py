@@ -1,10 +1,11 @@
-"""The run folder: what a command writes, and ``run.json``, which says how it came about."""
+"""The run folder: what a command writes, and ``run.json``, which says how it was made."""
 
 from __future__ import annotations
 
 import json
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +20,7 @@ from hardy.files import remove_half_written, sha256_of, write_json
 from hardy.models import build_model
 from hardy.models.weights import load_weights
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "run.json"
 WEIGHTS = "weights.safetensors"
 PACKAGES = ("torch", "numpy", "safetensors", "polars", "scipy", "scikit-learn", "matplotlib")
@@ -33,17 +34,18 @@ class Run:
         manifest: the content of ``run.json``; :meth:`save` writes it back.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, manifest: dict[str, Any]) -> None:
+        self.path = Path(path)
         self.manifest = manifest
 
     @classmethod
-    def create(cls, path: Path) -> Run:
+    def create(cls, path: str | Path) -> Run:
         """A new run in a folder that is missing or empty. Nothing is written before :meth:`save`.
 
         Raises:
             RunError: the folder holds something.
         """
+        path = Path(path)
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; a run needs a folder")
         if (path / MANIFEST).exists():
@@ -54,12 +56,13 @@ class Run:
         return cls(path, {"schema": SCHEMA})
 
     @classmethod
-    def open(cls, path: Path) -> Run:
-        """A run that is there.
+    def open(cls, path: str | Path) -> Run:
+        """An existing run. One of an older schema is converted in memory; what it was evaluated to is left out.
 
         Raises:
-            RunError: no run, damaged, or of a newer schema.
+            RunError: no run, damaged, of a newer schema, or of an older one that cannot be converted.
         """
+        path = Path(path)
         try:
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
@@ -71,16 +74,21 @@ class Run:
             raise RunError(f"{path / MANIFEST} is not a manifest of hardy: it names no schema")
         if schema > SCHEMA:
             raise RunError(f"{path} is of schema {schema}, and this hardy reads up to {SCHEMA}; upgrade hardy")
-        return cls(path, manifest)
+        return cls(path, _from_schema_1(manifest, path) if schema < SCHEMA else manifest)
 
     @classmethod
-    def open_or_create(cls, path: Path) -> Run:
-        """The run to go on with, cleared of what a kill left half written; a new one where there is none."""
+    def open_or_create(cls, path: str | Path) -> Run:
+        """The run to continue, cleared of what a kill left half written; a new one where there is none."""
+        path = Path(path)
         if not (path / MANIFEST).exists():
             return cls.create(path)
         for folder in (path, *path.glob("*/")):
             remove_half_written(folder)
-        return cls.open(path)
+        run = cls.open(path)
+        if "training" in run.manifest and "evaluation" not in run.manifest:
+            # Records of an evaluation of an older schema must not pass for those of the next one.
+            shutil.rmtree(path / "records", ignore_errors=True)
+        return run
 
     @property
     def weights(self) -> Path:
@@ -90,34 +98,54 @@ class Run:
         write_json(self.path / MANIFEST, self.manifest)
 
 
-def load_trained(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def _from_schema_1(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Schema 1 called the validation split held-out, and the networks of a training its parts."""
+    training = manifest.get("training")
+    if not isinstance(training, dict):
+        raise RunError(f"{path} was made by an older hardy; evaluate or study again into another --out")
+    if training.get("status") != "trained":
+        raise RunError(f"the training in {path} was started by an older hardy; train again into another --out")
+
+    text = json.dumps({key: value for key, value in manifest.items() if key != "evaluation"})
+    for old, new in (("held_out_accuracy", "validation_accuracy"), ("held-out", "validation"), ("parts", "networks")):
+        text = text.replace(f'{old}":', f'{new}":')
+    return json.loads(text) | {"schema": SCHEMA}
+
+
+def load_trained(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """The classifier that a run trained, and the run's manifest.
 
     Raises:
         RunError: the run is not trained to its end, or its weights are not those it was trained to.
     """
     run = Run.open(path)
+    path = run.path
     if "model" not in run.manifest:
-        raise RunError(f"{path} holds an evaluation of something else and no classifier of its own")
-    if run.manifest["training"]["status"] != "trained":
+        raise RunError(f"{path} has no classifier of its own: it holds the evaluation of another one, or a study")
+    try:
+        model, status = run.manifest["model"], run.manifest["training"]["status"]
+        digest = run.manifest["weights_sha256"] if status == "trained" else None
+        name, arguments = model["name"], model["arguments"]
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{path / MANIFEST} is damaged: {error} is missing; train the run again") from None
+    if digest is None:
         raise RunError(f"the training in {path} is not finished; go on with 'hardy train … --out {path} --resume'")
     if not run.weights.exists():
         raise RunError(f"{run.weights} is missing; train the run again")
-    if sha256_of(run.weights) != run.manifest["weights_sha256"]:
+    if sha256_of(run.weights) != digest:
         raise RunError(f"{run.weights} is not what was trained: its hash differs from the one in {MANIFEST}")
-    model = run.manifest["model"]
-    classifier = build_model(model["name"], **model["arguments"])
+    classifier = build_model(name, **arguments)
     load_weights(classifier, run.weights)
     return classifier, run.manifest
 
 
 def training_facts(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What is said of a training wherever its classifier goes."""
+    """What a scorecard and a bundle say of how their classifier was trained."""
     return {key: manifest["training"][key] for key in ("recipe", "seed", "data")}
 
 
 def environment(device: str, data: dict[str, str]) -> dict[str, Any]:
-    """What a figure depends on besides recipe and seed, as JSON values."""
+    """What a figure depends on besides recipe and seed (command, versions, commit, device, data), as JSON values."""
     commit, dirty = _git()
     packages = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -137,7 +165,7 @@ def environment(device: str, data: dict[str, str]) -> dict[str, Any]:
 
 
 def _git() -> tuple[str | None, bool | None]:
-    """The commit of hardy's own checkout, and whether it differs from that; None where it is installed without one."""
+    """The commit of hardy's own checkout, and whether files differ from it; None where hardy is no checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
@@ -147,7 +175,7 @@ def _git() -> tuple[str | None, bool | None]:
             return None
         return done.stdout.strip()
 
-    # A virtual environment inside somebody else's checkout must not lend hardy that commit.
+    # In a virtual environment inside another project's checkout, that project's commit would be the answer.
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None, None
     return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))

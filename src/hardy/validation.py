@@ -1,8 +1,8 @@
-"""The contract between a classifier and everything that trains, attacks or measures it.
+"""The contract between a classifier and everything that trains, attacks or measures it, and the checks of it.
 
-A classifier maps images, float32 in [0, 1] of shape (N, C, H, W), to logits, float32 of shape (N, K). Normalisation
-lives inside it. It is called in evaluation mode, gives the same answer twice, and its answer for an image does not
-depend on the other images of the batch.
+A classifier maps images, float32 in [0, 1] of shape (N, C, H, W), to logits, float32 of shape (N, K). It normalizes
+inside. It is called in evaluation mode, where two calls on the same images give the same logits, and the logits of an
+image do not depend on the other images of the batch.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeAlias, get_type_hints
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from hardy.errors import ContractError, UsageError
+
+TOLERANCE = 1e-3
+"""By how much logits may differ between batches, because of rounding."""
+
+_MOST_NAMED = 4
 
 Images: TypeAlias = Tensor
 """float32 (N, C, H, W) in [0, 1]."""
@@ -25,13 +30,13 @@ Labels: TypeAlias = Tensor
 """int64 (N,), from 0 to K-1."""
 
 Targets: TypeAlias = Tensor
-"""What is trained towards: labels, or float32 (N, K), whose rows are distributions (soft labels)."""
+"""What training aims at: labels, or soft labels, float32 (N, K), whose rows are distributions."""
 
 Logits: TypeAlias = Tensor
 """float32 (N, K)."""
 
 Classifier: TypeAlias = Callable[[Images], Logits]
-"""What an attack sees. Measuring takes an ``nn.Module``."""
+"""What an attack sees; everything else takes an ``nn.Module``."""
 
 
 def check_images(images: Tensor, where: str = "images") -> None:
@@ -45,24 +50,23 @@ def check_images(images: Tensor, where: str = "images") -> None:
     low, high = (float(bound) for bound in torch.aminmax(images))
     if not (low >= 0.0 and high <= 1.0):
         raise ContractError(
-            f"{where}: values from {low:g} to {high:g}; images lie in [0, 1]; normalisation belongs inside the model"
+            f"{where}: values from {low:g} to {high:g}; images lie in [0, 1]; normalize inside the model"
         )
 
 
 def check_settings(what: str, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
-    """Raise :class:`UsageError` unless ``settings`` are what the keyword-only parameters of ``function`` take.
+    """Raise :class:`UsageError` unless ``settings`` fit the keyword-only parameters of ``function``.
 
-    None is missing or unknown, and each is a number from 0 up, whole where the parameter is an ``int``.
+    None may be missing or unknown, and each is a number from 0 up, an integer where the annotation says ``int``.
     """
-    parameters = inspect.signature(function).parameters.values()
-    known = [it.name for it in parameters if it.kind is it.KEYWORD_ONLY]
+    signature = inspect.signature(function)
+    known = {name: it.annotation for name, it in signature.parameters.items() if it.kind is it.KEYWORD_ONLY}
     try:
-        inspect.signature(function).bind(*[None] * (len(parameters) - len(known)), **settings)
+        signature.bind(*[None] * (len(signature.parameters) - len(known)), **settings)
     except TypeError as error:
         raise UsageError(f"{what}: {error}; its settings: {', '.join(known) or 'none'}") from None
-    hints = get_type_hints(function)
     for name, value in settings.items():
-        whole = hints[name] is int
+        whole = known[name] in (int, "int")
         if not _is_number(value) or (whole and value != int(value)):
             raise UsageError(f"{what}: {name} is {value!r}; it is a {'whole ' * whole}number from 0 up")
 
@@ -73,9 +77,19 @@ def _is_number(value: object) -> bool:
 
 @contextmanager
 def frozen_evaluation(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield ``model`` in evaluation mode with frozen parameters; give modes and flags back as they were.
+    """Yield ``model`` in evaluation mode with frozen parameters; afterwards all modes and flags are as before.
 
-    Frozen parameters save about a third of an input gradient, and nothing accumulates in ``.grad``.
+    Frozen parameters make an input gradient about a third faster, and nothing accumulates in ``.grad``.
+
+    Example:
+        >>> import torch
+        >>> from hardy.validation import frozen_evaluation
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+        >>> with frozen_evaluation(model):
+        ...     model.training, model[1].weight.requires_grad
+        (False, False)
+        >>> model.training, model[1].weight.requires_grad
+        (True, True)
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -91,13 +105,8 @@ def frozen_evaluation(model: nn.Module) -> Iterator[nn.Module]:
             parameter.requires_grad_(flag)
 
 
-# Rounding differs with the batch; what an answer differs by beyond that depends on its neighbours.
-TOLERANCE = 1e-3
-_NAMED_AT_MOST = 4
-
-
 class ClassifierInfo(NamedTuple):
-    """A classifier that may be measured: how many classes it knows, and what the scorecard has to warn of."""
+    """What :func:`check_classifier` found: the number of classes of the classifier, and warnings for the scorecard."""
 
     classes: int
     warnings: list[str]
@@ -106,28 +115,35 @@ class ClassifierInfo(NamedTuple):
 def check_classifier(
     classifier: nn.Module, images: Images, labels: Labels, classes: int, *, allow_random: bool = False
 ) -> ClassifierInfo:
-    """Check the contract of :mod:`hardy.validation` on some images.
+    """Check on some images that a classifier keeps the contract of this module.
 
     Args:
-        classifier: left as it was.
+        classifier: its modes, flags and buffers are as before afterwards.
         images: float32 (N, C, H, W) in [0, 1], at least two, on the classifier's device.
         labels: int64 (N,).
-        classes: how many the dataset has.
-        allow_random: let a classifier pass that answers differently each time; the scorecard then warns.
+        classes: the number of classes of the dataset.
+        allow_random: accept a classifier whose logits differ from call to call, with a warning.
 
     Raises:
-        ContractError: what is wrong, and what would be right.
+        ContractError: the classifier or the images break the contract.
+
+    Example:
+        >>> import torch
+        >>> from hardy.validation import check_classifier
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+        >>> check_classifier(model, torch.rand(8, 1, 4, 4), torch.arange(8) % 3, classes=3).classes
+        3
     """
     check_images(images, "the images to measure on")
     _check_parameters(classifier)
     with frozen_evaluation(classifier), _restoring_buffers(classifier) as buffers, torch.no_grad():
         left_on = [name or type(module).__name__ for name, module in classifier.named_modules() if module.training]
-        logits = _answer(classifier, images)
+        logits = _logits(classifier, images)
         _check_shape(logits, images, classes)
         _check_buffers(buffers, left_on)
-        warnings = _check_repeatable(logits, _answer(classifier, images), left_on, allow_random)
+        warnings = _check_repeatable(logits, _logits(classifier, images), left_on, allow_random)
         if not warnings:
-            _check_alone(logits, _answer(classifier, images[:1]), left_on)
+            _check_independent_of_batch(logits, _logits(classifier, images[:1]), left_on)
         warnings += _range_hint(classifier, images, labels, logits)
     if logits.shape[1] > classes:
         warnings.append(f"the classifier knows {logits.shape[1]} classes, the data has {classes}")
@@ -141,7 +157,7 @@ def _check_parameters(classifier: nn.Module) -> None:
         if value.is_floating_point() and not value.isfinite().all()
     ]
     if broken:
-        raise ContractError(f"parameters that are not finite: {_some(broken)}; load other weights")
+        raise ContractError(f"parameters or buffers that are not finite: {_some(broken)}; load other weights")
 
 
 class _Buffer(NamedTuple):
@@ -165,15 +181,15 @@ def _check_buffers(buffers: list[_Buffer], left_on: list[str]) -> None:
     if changed:
         where = f"; left in training mode: {_some(left_on)}" if left_on else ""
         raise ContractError(
-            f"answering changes the buffers of the classifier ({_some(changed)}), so measuring would: does batch norm "
-            f"go on collecting statistics in evaluation mode?{where}"
+            f"calling the classifier changes its buffers ({_some(changed)}): does batch norm still update its "
+            f"statistics in evaluation mode?{where}"
         )
 
 
-def _answer(classifier: nn.Module, images: Images) -> Tensor:
+def _logits(classifier: nn.Module, images: Images) -> Tensor:
     try:
         logits = classifier(images)
-    except Exception as error:  # The classifier is foreign code: whatever it raises is the finding.
+    except Exception as error:  # The classifier is the user's code: it may raise anything.
         raise ContractError(
             f"the classifier fails on float32 images of shape {tuple(images.shape)}: {type(error).__name__}: {error}"
         ) from error
@@ -196,8 +212,8 @@ def _check_shape(logits: Tensor, images: Images, classes: int) -> None:
     sums = logits.sum(1)
     if bool((logits >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all()):
         raise ContractError(
-            "the classifier returns probabilities (rows in [0, 1] that sum to 1), which starves attacks of gradients "
-            "and falsifies calibration; return logits: leave out the final softmax, or return torch.log(p)"
+            "the classifier returns probabilities (rows in [0, 1] that sum to 1), which leaves attacks without "
+            "gradients and makes calibration wrong; return logits: leave out the final softmax, or return torch.log(p)"
         )
 
 
@@ -212,31 +228,31 @@ def _check_repeatable(first: Tensor, second: Tensor, left_on: list[str], allow_r
             f"the classifier is random: {finding}; figures hold for one draw only, and attacks are not adapted to it"
         ]
     raise ContractError(
-        f"the classifier is random: {finding}; is dropout active in evaluation mode? Switch it off in forward, or "
-        "measure it as it is with --allow-random"
+        f"the classifier is random: {finding}; is dropout active in evaluation mode? Turn it off, or "
+        "measure the classifier as it is with --allow-random"
     )
 
 
-def _check_alone(together: Tensor, alone: Tensor, left_on: list[str]) -> None:
+def _check_independent_of_batch(together: Tensor, alone: Tensor, left_on: list[str]) -> None:
     difference = float((together[:1] - alone).abs().max())
     if difference > TOLERANCE:
         where = f" Left in training mode: {_some(left_on)}." if left_on else ""
         raise ContractError(
-            f"the answer for an image depends on its batch: alone it differs by {difference:.3g}; does batch norm "
+            f"the logits of an image depend on its batch: alone they differ by {difference:.3g}; does batch norm "
             f"use the statistics of the batch in evaluation mode?{where}"
         )
 
 
 def _range_hint(classifier: nn.Module, images: Images, labels: Labels, logits: Tensor) -> list[str]:
-    """A classifier that does much better on rescaled pixels has its normalisation outside."""
+    """A warning if the accuracy on rescaled pixels is much higher: the classifier then expects normalized images."""
 
     def accuracy(answers: Tensor) -> float:
         return float((answers.argmax(1) == labels).float().mean())
 
     def accuracy_on(rescaled: Tensor) -> float:
         try:
-            return accuracy(_answer(classifier, rescaled))
-        except ContractError:  # A classifier may well refuse what lies outside [0, 1].
+            return accuracy(_logits(classifier, rescaled))
+        except ContractError:  # A classifier may refuse what lies outside [0, 1].
             return 0.0
 
     as_is = accuracy(logits)
@@ -250,13 +266,13 @@ def _range_hint(classifier: nn.Module, images: Images, labels: Labels, logits: T
     if best <= as_is + 0.2:
         return []
     hint = (
-        f"on {len(images)} probes the classifier is right {as_is:.0%} of the time, but {best:.0%} on {name}: its "
-        "normalisation seems to be outside; move it inside the model"
+        f"on {len(images)} images the accuracy is {as_is:.0%}, but {best:.0%} on {name}: the classifier seems to "
+        "expect normalized images; normalize inside the model"
     )
     return [hint]
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED_AT_MOST]) + (
-        f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+    return ", ".join(names[:_MOST_NAMED]) + (
+        f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,21 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hardy.attacks.apgd import APGD_CE, APGD_TARGETED
+from hardy.attacks import ATTACKS
 from hardy.attacks.attack import Attack
-from hardy.attacks.decision import HOP_SKIP_JUMP
 from hardy.attacks.engine import run_attack
 from hardy.attacks.objectives import margin
-from hardy.attacks.square import SQUARE, square
 from hardy.rng import Randomness
 from hardy.threats import Norm, ThreatModel
 from hardy.training import Split
 
 DUAL = {"linf": 1, "l2": 2, "l1": torch.inf}
-
-
-def shorter(attack: Attack, **settings: object) -> Attack:
-    return replace(attack, settings={**attack.settings, **settings})
 
 
 def streams(count: int, seed: int = 0) -> Randomness:
@@ -54,7 +47,9 @@ def test_square_reaches_its_share_of_the_worst_margin(norm: Norm, eps: float, le
     model, images, labels, difference = linear_problem(8, ahead=8.0)
     threat = ThreatModel(norm, eps)
     before = margin(model(images), labels)
-    found = square(model, images, labels, threat, rng=streams(8), queries=2000, first_share=0.8, give_up=math.inf)
+    found = ATTACKS["square"].function(
+        model, images, labels, threat, rng=streams(8), n_queries=2000, p_init=0.8, abort_factor=math.inf
+    )
     assert threat.contains(found, images).all()
     gain = eps * torch.linalg.vector_norm(difference, DUAL[norm])
     share = (margin(model(found), labels) - before) / gain
@@ -65,16 +60,16 @@ def test_square_reaches_its_share_of_the_worst_margin(norm: Norm, eps: float, le
 def test_hop_skip_jump_comes_within_a_fifth_of_the_smallest_norm(norm: Norm) -> None:
     model, images, labels, difference = linear_problem(8, ahead=0.0)
     smallest = -margin(model(images), labels) / torch.linalg.vector_norm(difference, DUAL[norm])
-    outcome = run_attack(
+    result = run_attack(
         model,
         images,
         labels,
-        shorter(HOP_SKIP_JUMP, steps=15),
+        ATTACKS["hop-skip-jump"].with_settings(steps=15),
         [ThreatModel(norm, 8.0)],
         rng=streams(8),
         precision="float32",
     )
-    ratio = outcome.norm / smallest
+    ratio = result.min_norm / smallest
     assert ((ratio > 0.999) & (ratio < 1.2)).all()
 
 
@@ -89,21 +84,21 @@ class Rounded(nn.Module):
         return self.model(torch.round(15 * images) / 15)
 
 
-def fallen(model: nn.Module, digits: Split, attack: Attack, threat: ThreatModel, count: int = 30) -> Tensor:
+def broken(model: nn.Module, digits: Split, attack: Attack, threat: ThreatModel, count: int = 30) -> Tensor:
     images, labels = digits.images[:count] / 255.0, digits.labels[:count]
-    outcome = run_attack(model, images, labels, attack, [threat], rng=streams(count), precision="float32")
-    assert threat.contains(outcome.images, images).all()
-    return ((outcome.norm > 0) & (outcome.norm <= threat.eps)).sum()
+    result = run_attack(model, images, labels, attack, [threat], rng=streams(count), precision="float32")
+    assert threat.contains(result.images, images).all()
+    return ((result.min_norm > 0) & (result.min_norm <= threat.eps)).sum()
 
 
 @pytest.mark.parametrize(
     ("attack", "norm", "eps"),
     [
-        (shorter(SQUARE, queries=500), "linf", 0.18),
-        (shorter(SQUARE, queries=500), "l2", 2.5),
-        (shorter(SQUARE, queries=500), "l1", 25.0),
-        (shorter(HOP_SKIP_JUMP, steps=8), "linf", 0.25),
-        (shorter(HOP_SKIP_JUMP, steps=8), "l2", 2.5),
+        (ATTACKS["square"].with_settings(n_queries=500), "linf", 0.18),
+        (ATTACKS["square"].with_settings(n_queries=500), "l2", 2.5),
+        (ATTACKS["square"].with_settings(n_queries=500), "l1", 25.0),
+        (ATTACKS["hop-skip-jump"].with_settings(steps=8), "linf", 0.25),
+        (ATTACKS["hop-skip-jump"].with_settings(steps=8), "l2", 2.5),
     ],
     ids=lambda value: getattr(value, "name", value),
 )
@@ -112,10 +107,10 @@ def test_a_hidden_gradient_stops_apgd_only(
 ) -> None:
     threat = ThreatModel(norm, eps)
     masked = Rounded(digit_classifier)
-    assert fallen(digit_classifier, validation_digits, APGD_CE, threat) >= 15
-    for stopped in (APGD_CE, APGD_TARGETED):
-        assert fallen(masked, validation_digits, shorter(stopped, steps=5), threat) <= 5
-    assert fallen(masked, validation_digits, attack, threat) >= 12
+    assert broken(digit_classifier, validation_digits, ATTACKS["apgd-ce"], threat) >= 15
+    for stopped in (ATTACKS["apgd-ce"], ATTACKS["apgd-t"]):
+        assert broken(masked, validation_digits, stopped.with_settings(steps=5), threat) <= 5
+    assert broken(masked, validation_digits, attack, threat) >= 12
 
 
 class Labels(nn.Module):
@@ -132,16 +127,19 @@ class Labels(nn.Module):
 
 def test_hop_skip_jump_needs_the_class_alone(digit_classifier: nn.Module, validation_digits: Split) -> None:
     images, labels = validation_digits.images[:4] / 255.0, validation_digits.labels[:4]
-    attack, threats = shorter(HOP_SKIP_JUMP, steps=3), [ThreatModel("l2", 20.0)]
+    attack, threats = ATTACKS["hop-skip-jump"].with_settings(steps=3), [ThreatModel("l2", 20.0)]
     told, hidden = (
         run_attack(model, images, labels, attack, threats, rng=streams(4), precision="float32")
         for model in (digit_classifier, Labels(digit_classifier))
     )
-    assert told.norm.isfinite().all()
-    torch.testing.assert_close(hidden.norm, told.norm)
+    assert told.min_norm.isfinite().all()
+    torch.testing.assert_close(hidden.min_norm, told.min_norm)
 
 
-QUICK = [shorter(SQUARE, queries=30), shorter(HOP_SKIP_JUMP, steps=2, probes=10)]
+QUICK = [
+    ATTACKS["square"].with_settings(n_queries=30),
+    ATTACKS["hop-skip-jump"].with_settings(steps=2, initial_num_evals=10),
+]
 
 
 @settings(max_examples=30, deadline=None)
@@ -154,7 +152,7 @@ QUICK = [shorter(SQUARE, queries=30), shorter(HOP_SKIP_JUMP, steps=2, probes=10)
     eps=st.floats(0.001, 3.0),
     constant=st.booleans(),
 )
-def test_whatever_is_attacked_the_outcome_is_sound(
+def test_whatever_is_attacked_the_result_is_sound(
     attack: Attack, norm: Norm, classes: int, count: int, shape: tuple[int, int, int], eps: float, constant: bool
 ) -> None:
     if norm not in attack.norms:
@@ -165,16 +163,18 @@ def test_whatever_is_attacked_the_outcome_is_sound(
     images = torch.randint(0, 3, (count, *shape), generator=generator) / 2.0
     labels = torch.arange(count) % classes
     threat = ThreatModel(norm, eps)
-    outcome = run_attack(model, images, labels, attack, [threat], rng=streams(count), precision="float32")
-    assert threat.contains(outcome.images, images).all()
-    success = outcome.norm <= eps
-    assert torch.equal(success, outcome.prediction != labels)
-    assert torch.equal(outcome.norm == 0, outcome.clean_prediction != labels)
+    result = run_attack(model, images, labels, attack, [threat], rng=streams(count), precision="float32")
+    assert threat.contains(result.images, images).all()
+    success = result.min_norm <= eps
+    assert torch.equal(success, result.prediction != labels)
+    assert torch.equal(result.min_norm == 0, result.clean_prediction != labels)
     if constant:
         assert torch.equal(success, labels != 0)
 
 
-@pytest.mark.parametrize("attack", [shorter(SQUARE, queries=300), shorter(HOP_SKIP_JUMP, steps=3)])
+@pytest.mark.parametrize(
+    "attack", [ATTACKS["square"].with_settings(n_queries=300), ATTACKS["hop-skip-jump"].with_settings(steps=3)]
+)
 def test_an_image_is_attacked_the_same_way_in_any_company(
     attack: Attack, digit_classifier: nn.Module, some_digits: Split
 ) -> None:
@@ -198,7 +198,7 @@ def test_an_image_is_attacked_the_same_way_in_any_company(
             rng=streams(12).select(some),
             precision="float32",
         )
-        torch.testing.assert_close(alone.norm, together.norm[some], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(alone.min_norm, together.min_norm[some], rtol=1e-3, atol=1e-4)
 
 
 class Asked(nn.Module):
@@ -221,14 +221,34 @@ def test_square_asks_in_linf_about_what_changes_something(count: int) -> None:
     images, labels = torch.ones(count, 1, 8, 8), torch.zeros(count, dtype=torch.int64)
     asked = Asked(model)
     # White pixels only get darker, and half of the proposals brighten; nothing is ever better.
-    square(
+    ATTACKS["square"].function(
         asked,
         images,
         labels,
         ThreatModel("linf", 0.1),
         rng=streams(count),
-        queries=2000,
-        first_share=0.01,
-        give_up=math.inf,
+        n_queries=2000,
+        p_init=0.01,
+        abort_factor=math.inf,
     )
     assert 0.3 < asked.count / (2000 * count) < 0.6
+
+
+@pytest.mark.parametrize(("queries", "side"), [(300, 9), (5000, 2)])
+def test_square_goes_on_from_a_warm_start_with_a_twentieth_of_its_own_queries(queries: int, side: int) -> None:
+    """Patches are as small as after as many: .8 of 28 x 28 pixels, halved 3 times after 300 and 7 times after 5,000."""
+    count, sizes = 128, []
+
+    def watched(asked: Tensor) -> Tensor:
+        rows, columns = ((asked != images).any(1).any(axis) for axis in (2, 1))
+        sizes.append((rows.sum(1), columns.sum(1)))
+        return torch.tensor([[1.0, 0.0]]).expand(count, 2)
+
+    images, labels = torch.full((count, 1, 28, 28), 0.5), torch.zeros(count, dtype=torch.int64)
+    settings = {"n_queries": queries, "p_init": 0.8, "abort_factor": math.inf}
+    ATTACKS["square"].function(
+        watched, images, labels, ThreatModel("linf", 0.1), rng=streams(count), start=images, **settings
+    )
+    # The start itself is asked about, then each patch; nothing is ever better, so each lies on the start alone.
+    assert len(sizes) == 1 + queries // 20
+    assert all((size == side).all() for both in sizes[1:] for size in both)

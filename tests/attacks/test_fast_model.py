@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from hardy.attacks.search_copy import Count, fastest_copy
-from hardy.attacks.search_layers import Float32Linear, RowsAsPixels, SubPixelConv
+from hardy.attacks.fast_model import Count, Float32Linear, RowsAsPixels, SubPixelConv, fast_model
 
 
 @pytest.fixture
@@ -72,7 +71,7 @@ def test_the_layers_are_exchanged_where_they_may_be(generator: torch.Generator) 
         (torch.bfloat16, nn.Linear, Float32Linear),
     ):
         net = _Net(nn.Identity()).eval()
-        found = fastest_copy(net, probe, dtype, Count())
+        found = fast_model(net, probe, dtype, Count(), [])
         assert found is not None
         model = found._model
         assert isinstance(model.conv, SubPixelConv)
@@ -83,7 +82,7 @@ def test_the_layers_are_exchanged_where_they_may_be(generator: torch.Generator) 
 
 def test_a_layer_that_feeds_weights_stays_in_bf16(generator: torch.Generator) -> None:
     probe = torch.rand(4, 1, 8, 8, generator=generator)
-    found = fastest_copy(_Net(nn.Linear(3, 3)).eval(), probe, torch.bfloat16, Count())
+    found = fast_model(_Net(nn.Linear(3, 3)).eval(), probe, torch.bfloat16, Count(), [])
     assert found is not None
     assert isinstance(found._model.head, nn.Linear)
     assert isinstance(found._model.after, Float32Linear)

@@ -15,18 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from hardy.attacks import ATTACKS
 from hardy.attacks.attack import Attack
-from hardy.attacks.carlini_wagner import CARLINI_WAGNER
-from hardy.attacks.deepfool import DEEPFOOL
 from hardy.attacks.engine import run_attack
-from hardy.attacks.fmn import FMN, _into_ball
+from hardy.attacks.fmn import _into_ball
 from hardy.data import load_dataset
 from hardy.rng import Randomness
 from hardy.threats import NORMS, Norm, ThreatModel
 
 SIDE = 10
 COUNT = 16
-SMALLEST = (DEEPFOOL, CARLINI_WAGNER, FMN)
+SMALLEST = (ATTACKS["deepfool"], ATTACKS["carlini-wagner"], ATTACKS["fmn"])
 IN_EACH_NORM = [pytest.param(attack, norm, id=f"{attack.name}-{norm}") for attack in SMALLEST for norm in attack.norms]
 
 
@@ -121,7 +120,7 @@ def test_the_sweep_holds_the_smallest_against_each_radius(attack: Attack, norm: 
     given = problem(3, norm)
     optimum = smallest(given, norm)
     largest = 20 if norm == "l0" else 2 * float(optimum.max())
-    outcome = run_attack(
+    result = run_attack(
         given.classifier,
         given.images,
         given.labels,
@@ -129,8 +128,8 @@ def test_the_sweep_holds_the_smallest_against_each_radius(attack: Attack, norm: 
         [ThreatModel(norm, 1 if norm == "l0" else 0.5 * float(optimum.min())), ThreatModel(norm, largest)],
         rng=streams(COUNT),
     )
-    assert (outcome.norm <= 1.05 * optimum + 1e-6).all()
-    assert ThreatModel(norm, largest).contains(outcome.images, given.images).all()
+    assert (result.min_norm <= 1.05 * optimum + 1e-6).all()
+    assert ThreatModel(norm, largest).contains(result.images, given.images).all()
 
 
 changes = st.integers(0, 2**16).map(lambda seed: torch.Generator().manual_seed(seed))
@@ -173,13 +172,13 @@ def test_l0_keeps_the_pixels_that_add_most_to_the_margin() -> None:
 
 
 FOOLBOX = [
-    (DEEPFOOL, "l2", "L2DeepFoolAttack"),
-    (DEEPFOOL, "linf", "LinfDeepFoolAttack"),
-    (FMN, "linf", "LInfFMNAttack"),
-    (FMN, "l2", "DDNAttack"),
-    (FMN, "l1", "L1FMNAttack"),
-    (FMN, "l0", "L0FMNAttack"),
-    (CARLINI_WAGNER, "l2", "L2CarliniWagnerAttack"),
+    (ATTACKS["deepfool"], "l2", "L2DeepFoolAttack"),
+    (ATTACKS["deepfool"], "linf", "LinfDeepFoolAttack"),
+    (ATTACKS["fmn"], "linf", "LInfFMNAttack"),
+    (ATTACKS["fmn"], "l2", "DDNAttack"),
+    (ATTACKS["fmn"], "l1", "L1FMNAttack"),
+    (ATTACKS["fmn"], "l0", "L0FMNAttack"),
+    (ATTACKS["carlini-wagner"], "l2", "L2CarliniWagnerAttack"),
 ]
 
 
@@ -201,7 +200,7 @@ def test_as_small_as_foolbox(attack: Attack, norm: Norm, peer: str, digit_classi
 
     ours = found_in(attack, digit_classifier, images, labels, norm)
     model = PyTorchModel(digit_classifier, bounds=(0, 1), device="cpu")
-    arguments = {"steps": 200, "stepsize": 0.05} if attack is CARLINI_WAGNER else {}
+    arguments = {"steps": 200, "stepsize": 0.05} if attack is ATTACKS["carlini-wagner"] else {}
     theirs, _, _ = getattr(attacks, peer)(**arguments)(model, images, labels, epsilons=None)
 
     sizes = []
@@ -210,5 +209,5 @@ def test_as_small_as_foolbox(attack: Attack, norm: Norm, peer: str, digit_classi
         sizes.append(torch.where(fooled, threat.distance(found, images), torch.inf))
     assert sizes[0].isfinite().all()
     assert float(sizes[0].median()) <= 1.03 * float(sizes[1].median())
-    if attack is DEEPFOOL:
+    if attack is ATTACKS["deepfool"]:
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)

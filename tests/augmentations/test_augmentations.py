@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.docs import run_examples
 from scipy import ndimage, stats
 from torch import Tensor
 
-from hardy.augmentations import AUGMENTATIONS, augment, check_augmentation, mixes
+from hardy.augmentations import AUGMENTATIONS, augment, check_augmentation, mixes, register
 from hardy.augmentations.geometry import affine, elastic, rotate, scale, shear, shift, translate
 from hardy.augmentations.noise import gaussian_noise, impulse_noise, uniform_noise
 from hardy.errors import UsageError
@@ -39,7 +40,7 @@ SETTINGS: dict[str, dict[str, float]] = {
     "augmix": {"severity": 3.0},
     "pixmix": {"beta": 3.0, "severity": 3.0},
 }
-# AugMix stretches grey levels at any severity, PixMix mixes pictures in at any.
+# AugMix stretches gray levels at any severity, PixMix mixes pictures in at any.
 ALWAYS_CHANGE = ("invert", "augmix", "pixmix")
 
 
@@ -70,6 +71,25 @@ def pictures(count: int = 20, channels: int = 2, height: int = 28, width: int = 
 
 def streams(count: int = 20) -> Randomness:
     return Randomness(0, torch.arange(count), ("augmentation",))
+
+
+def test_an_augmentation_of_ones_own_is_used_by_its_name() -> None:
+    def dim(images: Tensor, rng: Randomness, *, factor: float) -> Tensor:
+        return factor * images
+
+    try:
+        assert register(dim) is dim
+        steps = {"dim": {"factor": 0.5}}
+        check_augmentation(steps)
+        assert torch.equal(augment(pictures(), torch.zeros(20).long(), streams(), steps)[0], 0.5 * pictures())
+        with pytest.raises(UsageError, match="augmentation 'dim' already"):
+            register(dim)
+    finally:
+        AUGMENTATIONS.remove("dim")
+
+
+def test_its_example_runs() -> None:
+    run_examples(register, "register")
 
 
 def test_every_augmentation_is_tested_here() -> None:
@@ -126,13 +146,13 @@ def test_shift_moves_whole_pixels_in_all_directions() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (12, 21)])
 @pytest.mark.parametrize("degrees", [-90.0, 7.0, 33.0, 90.0, 180.0])
-def test_rotate_turns_about_the_centre_as_scipy_does(height: int, width: int, degrees: float) -> None:
+def test_rotate_turns_about_the_center_as_scipy_does(height: int, width: int, degrees: float) -> None:
     images, angle = pictures(2, 2, height, width), math.radians(degrees)
     turned = rotate(images, fixed(angle, 2), degrees=180.0)
     matrix = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    centre = np.array([(height - 1) / 2, (width - 1) / 2])
+    center = np.array([(height - 1) / 2, (width - 1) / 2])
     for image, result in zip(images.flatten(0, 1).double(), turned.flatten(0, 1), strict=True):
-        offset: Any = centre - matrix @ centre
+        offset: Any = center - matrix @ center
         expected = ndimage.affine_transform(image.numpy(), matrix, offset, order=1, mode="grid-constant")
         np.testing.assert_allclose(result, expected, atol=2e-4)
 
@@ -172,8 +192,8 @@ def test_translate_draws_shares_up_to_its_setting() -> None:
 
 
 def test_gaussian_noise_is_normal_and_clipped() -> None:
-    grey = torch.full((50, 1, 28, 28), 0.5)
-    noise = gaussian_noise(grey, streams(50), deviation=0.05) - 0.5
+    gray = torch.full((50, 1, 28, 28), 0.5)
+    noise = gaussian_noise(gray, streams(50), deviation=0.05) - 0.5
     assert stats.kstest(noise.flatten().numpy() / 0.05, "norm").pvalue > 1e-3
     black = gaussian_noise(torch.zeros(50, 1, 28, 28), streams(50), deviation=0.05)
     share = float((black == 0).float().mean())
@@ -182,13 +202,13 @@ def test_gaussian_noise_is_normal_and_clipped() -> None:
 
 def test_scale_draws_factors_about_one() -> None:
     images = pictures(2, 1, 8, 12)
-    # A factor of two about the centre: each side shows its middle half.
+    # A factor of two about the center: each side shows its middle half.
     grown = scale(images, fixed(1.0, 2), fraction=1.0)
     expected = torch.nn.functional.interpolate(images[:, :, 2:6, 3:9], scale_factor=2, mode="bilinear")
     torch.testing.assert_close(grown[:, :, 1:-1, 1:-1], expected[:, :, 1:-1, 1:-1], rtol=0, atol=1e-5)
 
 
-def test_shear_moves_each_row_by_its_distance_from_the_centre() -> None:
+def test_shear_moves_each_row_by_its_distance_from_the_center() -> None:
     images = pictures(2, 1, 9, 9)
     slanted = shear(images, fixed(1.0, 2), degrees=45.0)
     for row in range(9):
@@ -219,10 +239,10 @@ def test_elastic_moves_pixels_by_its_standard_deviation_and_neighbours_alike() -
 
 
 def test_uniform_noise_is_uniform_and_clipped() -> None:
-    grey = torch.full((50, 1, 28, 28), 0.5)
-    noise = uniform_noise(grey, streams(50), amount=0.2) - 0.5
+    gray = torch.full((50, 1, 28, 28), 0.5)
+    noise = uniform_noise(gray, streams(50), amount=0.2) - 0.5
     assert stats.kstest(noise.flatten().numpy(), "uniform", (-0.2, 0.4)).pvalue > 1e-3
-    assert float((uniform_noise(grey * 0, streams(50), amount=0.2) == 0).float().mean()) == pytest.approx(0.5, abs=0.02)
+    assert float((uniform_noise(gray * 0, streams(50), amount=0.2) == 0).float().mean()) == pytest.approx(0.5, abs=0.02)
 
 
 def test_impulse_noise_makes_half_of_its_pixels_black_and_half_white_in_all_channels() -> None:

@@ -108,7 +108,7 @@ def test_training_takes_soft_labels(name: str, quick: Recipe, some_digits: Split
 
 
 def test_every_operation_of_augmix_comes_about_equally_often() -> None:
-    # Halves of two greys: a move shows at the border, a stretch in the levels.
+    # Halves of two grays: a move shows at the border, a stretch in the levels.
     images = torch.full((400, 1, 9, 9), 0.6)
     images[:, :, 4, 4] = 0.7
     changed = random_operation(images, streams(400).uniform(3), severity=10.0)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers.cheap import make_attacks_cheaper, make_detection_cheaper, make_shift_cheaper
+from helpers.cheap import make_budgets_tiny
 from helpers.classifiers import write_tiny_data
 
 from hardy import __version__
@@ -23,7 +23,7 @@ from hardy.cli.main import main
 from hardy.data import DATASETS
 from hardy.evaluation.properties import PROPERTIES
 from hardy.evaluation.scorecard import Scorecard
-from hardy.training.recipes import RECIPES, get_recipe
+from hardy.training.recipes import RECIPES
 
 VERBS = ("demo", "train", "evaluate", "attack", "bundle", "predict", "report", "compare", "study", "list", "data")
 
@@ -39,12 +39,9 @@ Hardy = Callable[..., Called]
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hardy.evaluation.evaluate.RESAMPLES", 40)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("HARDY_DATA", raising=False)
-    make_attacks_cheaper(monkeypatch)
-    make_shift_cheaper(monkeypatch)
-    make_detection_cheaper(monkeypatch)
+    make_budgets_tiny(monkeypatch)
 
 
 @pytest.fixture
@@ -119,17 +116,17 @@ def test_the_demo_makes_two_runs_and_a_comparison_and_can_be_repeated(
     hardy: Hardy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With smaller networks than the real one."""
-    small = replace(get_recipe("fast"), model_arguments={"width": 4}, learning_rate=0.02)
-    monkeypatch.setitem(RECIPES, "compact", replace(small, name="compact"))
+    small = replace(RECIPES["fast"], model_arguments={"width": 4}, learning_rate=0.02)
+    monkeypatch.setitem(RECIPES._items, "compact", replace(small, name="compact"))
     members = tuple(replace(small, name=f"compact-{number}") for number in range(2))
-    monkeypatch.setitem(RECIPES, "compact-ensemble", replace(get_recipe("compact-ensemble"), members=members))
+    monkeypatch.setitem(RECIPES._items, "compact-ensemble", replace(RECIPES["compact-ensemble"], members=members))
     assert hardy("demo", "--out", tmp_path / "demo").status == 0
     written = sorted(path.relative_to(tmp_path / "demo").as_posix() for path in (tmp_path / "demo").glob("**/*.html"))
     assert written == ["compact-ensemble/report.html", "compact/report.html", "compare.html"]
     before = (tmp_path / "demo" / "compact" / "scorecard.json").read_text()
     assert hardy("demo", "--out", tmp_path / "demo").status == 0
     again = json.loads((tmp_path / "demo" / "compact" / "scorecard.json").read_text())
-    assert again["metrics"] == json.loads(before)["metrics"]
+    assert again["estimates"] == json.loads(before)["estimates"]
 
 
 def test_json_is_all_that_is_on_standard_output(hardy: Hardy, data: Path, tmp_path: Path) -> None:
@@ -145,12 +142,21 @@ def test_json_is_all_that_is_on_standard_output(hardy: Hardy, data: Path, tmp_pa
 
 
 def test_any_importable_classifier_is_measured(hardy: Hardy, tmp_path: Path) -> None:
-    subject = ("evaluate", "classifiers:small_classifier", "--out", tmp_path / "run", "--limit", 20, "--device", "cpu")
+    subject = (
+        "evaluate",
+        "helpers.classifiers:small_classifier",
+        "--out",
+        tmp_path / "run",
+        "--limit",
+        20,
+        "--device",
+        "cpu",
+    )
     assert hardy(*subject, "--property", "error-detection", "--property", "accuracy").status == 0
     scorecard = Scorecard.read(tmp_path / "run" / "scorecard.json")
-    assert scorecard.subject.name == "classifiers:small_classifier"
+    assert scorecard.subject.name == "helpers.classifiers:small_classifier"
     assert scorecard.limit == 20
-    assert "hardy evaluate classifiers:small_classifier" in scorecard.environment.command
+    assert "hardy evaluate helpers.classifiers:small_classifier" in scorecard.environment.command
 
 
 @pytest.mark.parametrize(
@@ -174,21 +180,21 @@ def test_any_importable_classifier_is_measured(hardy: Hardy, tmp_path: Path) -> 
         ("train compact --out DATA --data DATA", "is a file; a run needs a folder"),
         ("evaluate", "Missing argument"),
         ("evaluate nowhere", "no subject 'nowhere'"),
-        ("evaluate classifiers:nobody --out OUT", "module 'classifiers' has no 'nobody'"),
-        ("evaluate classifiers:SmallNet", "--out is missing"),
-        ("evaluate classifiers:SmallNet --out OUT --weights nowhere", "no weights at nowhere"),
+        ("evaluate helpers.classifiers:nobody --out OUT", "module 'helpers.classifiers' has no 'nobody'"),
+        ("evaluate helpers.classifiers:SmallNet", "--out is missing"),
+        ("evaluate helpers.classifiers:SmallNet --out OUT --weights nowhere", "no weights at nowhere"),
         (
-            "evaluate classifiers:SmallNet --out OUT --property acuracy",
+            "evaluate helpers.classifiers:SmallNet --out OUT --property acuracy",
             "unknown property 'acuracy'; did you mean accuracy",
         ),
-        ("evaluate classifiers:SmallNet --out OUT --budget all", "unknown budget 'all'"),
-        ("evaluate classifiers:SmallNet --out OUT --limit 0", "limit 0"),
-        ("evaluate classifiers:SmallNet --out OUT --limit few", "Invalid value for '--limit'"),
-        ("evaluate classifiers:SmallNet --out OUT --batch-size 0", "batch size 0"),
-        ("evaluate classifiers:SmallNet --out OUT --data DATA", "fails on float32 images of shape"),
-        ("attack classifiers:SmallNet --attack pgd --eps 0.1 --out OUT", ".safetensors"),
-        ("attack classifiers:SmallNet --attack pgd --eps 8 --out OUT.safetensors", "if you mean 8/255"),
-        ("attack classifiers:SmallNet --attack pdg --eps 0.1 --out OUT.safetensors", "unknown attack 'pdg'"),
+        ("evaluate helpers.classifiers:SmallNet --out OUT --budget all", "unknown budget 'all'"),
+        ("evaluate helpers.classifiers:SmallNet --out OUT --limit 0", "limit 0"),
+        ("evaluate helpers.classifiers:SmallNet --out OUT --limit few", "Invalid value for '--limit'"),
+        ("evaluate helpers.classifiers:SmallNet --out OUT --batch-size 0", "batch size 0"),
+        ("evaluate helpers.classifiers:SmallNet --out OUT --data DATA", "fails on float32 images of shape"),
+        ("attack helpers.classifiers:SmallNet --attack pgd --eps 0.1 --out OUT", ".safetensors"),
+        ("attack helpers.classifiers:SmallNet --attack pgd --eps 8 --out OUT.safetensors", "if you mean 8/255"),
+        ("attack helpers.classifiers:SmallNet --attack pdg --eps 0.1 --out OUT.safetensors", "unknown attack 'pdg'"),
         ("report nowhere", "nowhere is no run of hardy"),
         ("compare nowhere", "at least two runs"),
         ("compare nowhere elsewhere", "nowhere is no run of hardy"),
@@ -235,22 +241,22 @@ def test_a_run_is_neither_trained_nor_measured_twice(hardy: Hardy, data: Path, t
 
 
 def test_a_bug_shows_its_trace(hardy: Hardy, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> dict[str, str]:
+    def broken(_item: object) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setitem(KINDS, "recipes", broken)
+    monkeypatch.setitem(KINDS, "recipes", KINDS["recipes"]._replace(describe=broken))
     with pytest.raises(ZeroDivisionError):
         hardy("list", "recipes")
 
 
 def test_what_is_stopped_from_the_keyboard_ends_with_status_1(hardy: Hardy, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped() -> dict[str, str]:
+    def stopped(_item: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(KINDS, "recipes", stopped)
+    monkeypatch.setitem(KINDS, "recipes", KINDS["recipes"]._replace(describe=stopped))
     called = hardy("list", "recipes")
     assert (called.status, called.out) == (1, "")
-    assert "go on with --resume" in called.err
+    assert "continue with --resume" in called.err
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -303,7 +309,6 @@ def test_help_is_quick_because_it_loads_nothing_heavy() -> None:
 
 
 def test_the_status_reaches_the_shell() -> None:
-    script = "from hardy.cli.main import main; main()"
-    done = subprocess.run([sys.executable, "-c", script, "list", "recipe"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "hardy", "list", "recipe"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("hardy: unknown kind 'recipe'")

@@ -69,9 +69,9 @@ def test_verify_of_what_is_not_at_hand_is_an_error():
     assert isinstance(result.exception, UsageError)
 
 
-def test_fetch_of_what_is_at_hand_or_made_needs_no_network():
+def test_fetch_of_what_is_at_hand_or_generated_needs_no_network():
     result = CliRunner().invoke(app, ["fetch", "mnist", "glyphs"], catch_exceptions=False)
-    assert result.stdout.splitlines() == ["mnist: already at hand", "glyphs: made on the spot, nothing to download"]
+    assert result.stdout.splitlines() == ["mnist: already at hand", "glyphs: generated, nothing to download"]
 
 
 @pytest.mark.parametrize("command", ["fetch", "verify"])

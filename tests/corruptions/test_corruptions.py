@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from helpers.classifiers import some_digits
+from helpers.docs import run_examples
 
-from hardy.corruptions import CORRUPTIONS, PUBLISHED, VALIDATION, Corruption, corrupt, get_corruption
+from hardy.corruptions import CORRUPTIONS, PUBLISHED, VALIDATION, Corruption, corrupt, corrupt_with, register
 from hardy.data import DATASETS
 from hardy.errors import ContractError, UsageError
 from hardy.rng import Randomness
@@ -32,8 +35,7 @@ def test_the_published_families_are_those_of_the_published_files() -> None:
 
 @each
 def test_a_corruption_is_registered_under_its_name_and_says_what_it_does(corruption: Corruption) -> None:
-    assert get_corruption(corruption.name) is corruption
-    assert get_corruption(corruption.name.replace("_", "-")) is corruption
+    assert CORRUPTIONS[corruption.name] is corruption
     assert corruption.description
     assert corruption.default in corruption.severities
     assert len(corruption.severities) in (1, 5)
@@ -44,7 +46,7 @@ def test_corrupted_images_are_images_of_the_same_kind(corruption: Corruption) ->
     images, rng = digits()
     before = images.clone()
     for severity in corruption.severities:
-        corrupted = corrupt(images, corruption.name, severity, rng)
+        corrupted = corrupt_with(images, corruption.name, severity, rng)
         assert corrupted.shape == images.shape
         assert corrupted.dtype == torch.float32
         assert corrupted.isfinite().all()
@@ -52,27 +54,27 @@ def test_corrupted_images_are_images_of_the_same_kind(corruption: Corruption) ->
         assert corrupted.max() <= 1
         assert not torch.equal(corrupted, images)
     assert torch.equal(images, before)
-    default = corrupt(images, corruption.name, corruption.default, rng)
-    assert torch.equal(corrupt(images, corruption.name, None, rng), default)
+    default = corrupt_with(images, corruption.name, corruption.default, rng)
+    assert torch.equal(corrupt_with(images, corruption.name, None, rng), default)
 
 
 @each
 def test_what_happens_to_an_image_is_its_own(corruption: Corruption) -> None:
     images, rng = digits()
-    together = corrupt(images, corruption.name, corruption.default, rng)
+    together = corrupt_with(images, corruption.name, corruption.default, rng)
     some = torch.tensor([7, 3, 11])
-    apart = corrupt(images[some], corruption.name, corruption.default, rng.select(some))
+    apart = corrupt_with(images[some], corruption.name, corruption.default, rng.select(some))
     assert torch.allclose(apart, together[some], atol=1e-6)
-    alone = corrupt(images[5:6], corruption.name, corruption.default, rng.select(torch.tensor([5])))
+    alone = corrupt_with(images[5:6], corruption.name, corruption.default, rng.select(torch.tensor([5])))
     assert torch.allclose(alone, together[5:6], atol=1e-6)
 
 
 @each
 def test_the_seed_decides_what_is_random(corruption: Corruption) -> None:
     images, rng = digits()
-    first = corrupt(images, corruption.name, corruption.default, rng)
-    assert torch.equal(corrupt(images, corruption.name, corruption.default, rng), first)
-    other = corrupt(images, corruption.name, corruption.default, Randomness(1, rng.examples))
+    first = corrupt_with(images, corruption.name, corruption.default, rng)
+    assert torch.equal(corrupt_with(images, corruption.name, corruption.default, rng), first)
+    other = corrupt_with(images, corruption.name, corruption.default, Randomness(1, rng.examples))
     random = {
         "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "shear", "rotate", "translate", "fog", "spatter",
         "dotted_line", "zigzag", "gaussian_noise", "speckle_noise", "elastic_transform", "line",
@@ -87,7 +89,7 @@ several = [it for it in CORRUPTIONS.values() if len(it.severities) > 1]
 def test_a_greater_severity_does_more_damage(corruption: Corruption) -> None:
     images, rng = digits(200)
     damage = [
-        float((corrupt(images, corruption.name, severity, rng) - images).square().mean())
+        float((corrupt_with(images, corruption.name, severity, rng) - images).square().mean())
         for severity in corruption.severities
     ]
     assert (np.diff(damage) > 0).all() == (corruption.name not in UNORDERED)
@@ -98,37 +100,74 @@ def test_other_sizes_and_channels_work_where_the_corruption_is_defined(corruptio
     rng = Randomness(0, torch.arange(2))
     for shape in ((1, 32, 32), (3, 32, 32), (1, 20, 31)):
         images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
-        if corruption.grey and shape[0] == 3:
+        if corruption.gray and shape[0] == 3:
             with pytest.raises(UsageError, match=f"{corruption.name}.*one channel"):
-                corrupt(images, corruption.name, None, rng)
+                corrupt_with(images, corruption.name, None, rng)
         else:
-            assert corrupt(images, corruption.name, None, rng).shape == images.shape
+            assert corrupt_with(images, corruption.name, None, rng).shape == images.shape
     for severity in corruption.severities:
         smallest = torch.rand(2, 1, corruption.smallest, corruption.smallest)
-        assert corrupt(smallest, corruption.name, severity, rng).isfinite().all()
+        assert corrupt_with(smallest, corruption.name, severity, rng).isfinite().all()
     if corruption.smallest > 1:
         with pytest.raises(UsageError, match=f"{corruption.name}.*at least {corruption.smallest}x"):
-            corrupt(torch.zeros(2, 1, corruption.smallest - 1, 40), corruption.name, None, rng)
+            corrupt_with(torch.zeros(2, 1, corruption.smallest - 1, 40), corruption.name, None, rng)
 
 
 def test_fog_ends_where_its_map_ends() -> None:
     rng = Randomness(0, torch.arange(1))
-    assert corrupt(torch.ones(1, 1, 256, 5), "fog", 1, rng).shape == (1, 1, 256, 5)
+    assert corrupt_with(torch.ones(1, 1, 256, 5), "fog", 1, rng).shape == (1, 1, 256, 5)
     with pytest.raises(UsageError, match="at most 256x256, not of 257x5"):
-        corrupt(torch.ones(1, 1, 257, 5), "fog", 1, rng)
+        corrupt_with(torch.ones(1, 1, 257, 5), "fog", 1, rng)
 
 
 def test_quantized_images_have_the_values_of_8_bits() -> None:
     images, rng = digits()
-    exact = corrupt(images, "gaussian_noise", 1, rng)
-    rounded = corrupt(images, "gaussian_noise", 1, rng, quantized=True)
+    exact = corrupt_with(images, "gaussian_noise", 1, rng)
+    rounded = corrupt_with(images, "gaussian_noise", 1, rng, quantized=True)
     assert torch.equal((rounded * 255).round() / 255, rounded)
     assert not torch.equal(exact, rounded)
     assert (exact - rounded).abs().max() <= 0.5 / 255 + 1e-6
 
 
+def test_a_seed_and_an_array_are_enough() -> None:
+    images, _ = digits()
+    rng = Randomness(3, torch.arange(len(images)))
+    for name in ("shot-noise", "fog", "canny_edges"):
+        expected = corrupt_with(images, name, None, rng)
+        assert torch.equal(corrupt(images, name, seed=3), expected)
+        found = corrupt(images.numpy(), name, seed=3)
+        assert isinstance(found, np.ndarray)
+        assert np.array_equal(found, expected.numpy())
+    assert not torch.equal(corrupt(images, "fog", severity=1), corrupt(images, "fog", severity=2))
+
+
+def test_a_corruption_of_ones_own_is_used_by_its_name() -> None:
+    def darker(images: torch.Tensor, rng: Randomness, *, factor: float) -> torch.Tensor:
+        """Every pixel darker."""
+        return factor * images
+
+    severities = [{"factor": 0.8}, {"factor": 0.5}]
+    with pytest.raises(UsageError, match="no severity 3; it has 1 to 2"):
+        register(name="darker", severities=severities, default=3)(darker)
+    with pytest.raises(UsageError, match="there is a corruption 'fog' already"):
+        register(name="fog")(darker)
+    try:
+        assert register(name="darker", severities=severities)(darker) is darker
+        images, _ = digits()
+        assert torch.equal(corrupt(images, "darker", severity=2), 0.5 * images)
+        assert CORRUPTIONS["darker"].description == "Every pixel darker"
+        assert not CORRUPTIONS["darker"].published
+    finally:
+        CORRUPTIONS.remove("darker")
+
+
+@pytest.mark.parametrize("function", [corrupt, register])
+def test_its_example_runs(function: Callable[..., object]) -> None:
+    run_examples(function, function.__name__)
+
+
 def test_no_images_are_no_trouble() -> None:
-    assert corrupt(torch.zeros(0, 1, 28, 28), "fog", None, Randomness(0, torch.arange(0))).shape == (0, 1, 28, 28)
+    assert corrupt_with(torch.zeros(0, 1, 28, 28), "fog", None, Randomness(0, torch.arange(0))).shape == (0, 1, 28, 28)
 
 
 @pytest.mark.parametrize(
@@ -144,16 +183,16 @@ def test_no_images_are_no_trouble() -> None:
 def test_unknown_families_and_severities_are_refused(name: str, severity: int, message: str) -> None:
     images, rng = digits()
     with pytest.raises(UsageError, match=message):
-        corrupt(images, name, severity, rng)
+        corrupt_with(images, name, severity, rng)
 
 
 def test_images_outside_the_contract_are_refused() -> None:
     images, rng = digits()
     with pytest.raises(ContractError, match="nan"):
-        corrupt(images.masked_fill(images > 0.5, torch.nan), "fog", None, rng)
+        corrupt_with(images.masked_fill(images > 0.5, torch.nan), "fog", None, rng)
     with pytest.raises(ContractError, match="0 to 255"):
-        corrupt(images * 255, "fog", None, rng)
+        corrupt_with(images * 255, "fog", None, rng)
     with pytest.raises(ContractError, match="float32"):
-        corrupt((images * 255).to(torch.uint8), "fog", None, rng)
+        corrupt_with((images * 255).to(torch.uint8), "fog", None, rng)
     with pytest.raises(UsageError, match="3 random streams for 24 images"):
-        corrupt(images, "fog", None, rng.select(torch.arange(3)))
+        corrupt_with(images, "fog", None, rng.select(torch.arange(3)))

@@ -16,7 +16,7 @@ from helpers.classifiers import some_digits
 from PIL import Image
 from torch import Tensor
 
-from hardy.corruptions import CORRUPTIONS, blur, corrupt, drawing, geometry, noise, tones, weather
+from hardy.corruptions import CORRUPTIONS, blur, corrupt_with, drawing, geometry, noise, tones, weather
 from hardy.corruptions.filters import gaussian_filter
 from hardy.rng import Randomness
 
@@ -99,7 +99,7 @@ def test_shot_noise_is_poisson_up_to_white(photons: int) -> None:
 
 def test_impulse_noise_sets_its_amount_to_black_and_white_alike() -> None:
     images, rng = flat(0.5)
-    found = corrupt(images, "impulse_noise", 4, rng)
+    found = corrupt_with(images, "impulse_noise", 4, rng)
     sides = math.sqrt(0.085 / found.numel())
     assert float((found == 0).float().mean()) == pytest.approx(0.085, abs=5 * sides)
     assert float((found == 1).float().mean()) == pytest.approx(0.085, abs=5 * sides)
@@ -111,7 +111,7 @@ def test_speckle_noise_leaves_black_alone_and_gaussian_noise_does_not() -> None:
     assert float(noise.speckle_noise(images, rng, deviation=0.2).std()) == pytest.approx(0.1, rel=0.03)
     assert float(noise.gaussian_noise(images, rng, deviation=0.2).std()) == pytest.approx(0.2, rel=0.03)
     black, rng = flat(0.0)
-    assert torch.equal(corrupt(black, "speckle_noise", 5, rng), black)
+    assert torch.equal(corrupt_with(black, "speckle_noise", 5, rng), black)
 
 
 def warped(image: Tensor, matrix: list[list[float]]) -> np.ndarray:
@@ -131,7 +131,7 @@ def either(found: Tensor, one: np.ndarray, other: np.ndarray) -> int:
 
 def test_shear_and_rotate_are_those_of_scikit_image_one_way_or_the_other() -> None:
     images, rng = digits()
-    sheared, turned = (corrupt(images, name, 2, rng) for name in ("shear", "rotate"))
+    sheared, turned = (corrupt_with(images, name, 2, rng) for name in ("shear", "rotate"))
     ways = []
     for image, slanted, round_ in zip(images[:, 0], sheared[:, 0], turned[:, 0], strict=True):
         sin, cos = math.sin(0.4), math.cos(0.4)
@@ -143,14 +143,14 @@ def test_shear_and_rotate_are_those_of_scikit_image_one_way_or_the_other() -> No
 def test_scale_makes_the_digit_smaller_by_a_seventh_of_ten() -> None:
     images, rng = digits()
     assert CORRUPTIONS["scale"].settings[2] == {"factor": 1 / 0.7}
-    for image, found in zip(images[:, 0], corrupt(images, "scale", None, rng)[:, 0], strict=True):
+    for image, found in zip(images[:, 0], corrupt_with(images, "scale", None, rng)[:, 0], strict=True):
         assert np.abs(found.numpy() - warped(image, [[1 / 0.7, 0], [0, 1 / 0.7]])).max() < 1e-3
 
 
 def test_translate_moves_three_pixels_along_both_axes() -> None:
     images, rng = digits(40)
     seen = set()
-    for image, found in zip(images[:, 0], corrupt(images, "translate", None, rng)[:, 0], strict=True):
+    for image, found in zip(images[:, 0], corrupt_with(images, "translate", None, rng)[:, 0], strict=True):
         padded = torch.nn.functional.pad(image, (3, 3, 3, 3))
         fits = [
             (top, left)
@@ -165,16 +165,16 @@ def test_translate_moves_three_pixels_along_both_axes() -> None:
 
 def test_brightness_adds_to_the_value_and_keeps_the_hue() -> None:
     images, rng = digits()
-    assert torch.allclose(corrupt(images, "brightness", 5, rng), (images + 0.5).clamp(max=1.0), atol=1e-6)
+    assert torch.allclose(corrupt_with(images, "brightness", 5, rng), (images + 0.5).clamp(max=1.0), atol=1e-6)
     colours = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    brighter = corrupt(colours, "brightness", 1, streams(4))
+    brighter = corrupt_with(colours, "brightness", 1, streams(4))
     assert torch.allclose(brighter.amax(1), (colours.amax(1) + 0.1).clamp(max=1.0), atol=1e-6)
     assert torch.allclose(brighter * colours.amax(1, True), colours * brighter.amax(1, True), atol=1e-5)
 
 
 def test_stripe_inverts_the_outer_columns() -> None:
     images, rng = digits()
-    found = corrupt(images, "stripe", None, rng)
+    found = corrupt_with(images, "stripe", None, rng)
     outer = [*range(7), *range(21, 28)]
     assert torch.equal(found[..., outer], 1 - images[..., outer])
     assert torch.equal(found[..., 7:21], images[..., 7:21])
@@ -182,10 +182,10 @@ def test_stripe_inverts_the_outer_columns() -> None:
 
 def test_inverse_and_quantize_and_contrast() -> None:
     images, rng = digits()
-    assert torch.equal(corrupt(images, "inverse", None, rng), 1 - images)
-    assert set(corrupt(images, "quantize", 5, rng).unique().tolist()) == {0.0, 1.0}
-    assert len(corrupt(images, "quantize", 3, rng).unique()) == 8
-    faint = corrupt(images, "contrast", 4, rng)
+    assert torch.equal(corrupt_with(images, "inverse", None, rng), 1 - images)
+    assert set(corrupt_with(images, "quantize", 5, rng).unique().tolist()) == {0.0, 1.0}
+    assert len(corrupt_with(images, "quantize", 3, rng).unique()) == 8
+    faint = corrupt_with(images, "contrast", 4, rng)
     assert torch.allclose(faint.mean((2, 3)), images.mean((2, 3)), atol=1e-6)
     assert torch.allclose(faint.std((2, 3)), 0.1 * images.std((2, 3)), atol=1e-6)
 
@@ -244,7 +244,7 @@ def test_halving_the_corner_is_halving_the_whole() -> None:
 
 def test_spatter_leaves_the_digit_or_mud() -> None:
     white, rng = flat(1.0)
-    found = corrupt(white, "spatter", 4, rng)
+    found = corrupt_with(white, "spatter", 4, rng)
     assert weather.MUD - 1e-5 <= float(found.min()) < 0.35
     assert 0.02 < float((found < 1.0).float().mean()) < 0.6
     covered = found < 0.999
@@ -264,7 +264,7 @@ def line_of(c0: float, r0: float, c1: float, r1: float) -> np.ndarray:
 
 def test_a_dotted_line_goes_from_left_to_right_two_columns_on_two_off() -> None:
     black, rng = flat(0.0, 20)
-    found = corrupt(black, "dotted_line", None, rng)[:, 0].numpy()
+    found = corrupt_with(black, "dotted_line", None, rng)[:, 0].numpy()
     off = [column for column in range(28) if column // 2 % 2 == 0 or column == 27]
     assert (found[:, :, off] == 0).all()
     dots = [line_of(0, r0, 27, r1) for r0 in range(27) for r1 in range(27)]
@@ -276,7 +276,7 @@ def test_a_dotted_line_goes_from_left_to_right_two_columns_on_two_off() -> None:
 
 def test_a_line_starts_left_and_ends_right() -> None:
     black, rng = flat(0.0, 60)
-    found = corrupt(black, "line", None, rng)[:, 0].numpy()
+    found = corrupt_with(black, "line", None, rng)[:, 0].numpy()
     columns = [np.flatnonzero(image.any(axis=0)) for image in found]
     assert {seen.min() for seen in columns} <= {0, 1, 2, 3, 4}
     assert {seen.max() for seen in columns} <= {21, 22, 23, 24, 25}
@@ -304,7 +304,7 @@ def test_a_zigzag_turns_every_four_pixels() -> None:
 
 def test_canny_edges_are_scikit_images() -> None:
     images, rng = digits()
-    for image, found in zip(images[:, 0].numpy(), corrupt(images, "canny_edges", None, rng)[:, 0], strict=True):
+    for image, found in zip(images[:, 0].numpy(), corrupt_with(images, "canny_edges", None, rng)[:, 0], strict=True):
         assert np.array_equal(found.numpy(), skimage.feature.canny(image.astype(float)))
 
 
@@ -322,7 +322,7 @@ def test_blurring_by_matrices_is_scipys_filter(deviation: float) -> None:
 def test_motion_blur_smears_a_point_along_a_line() -> None:
     images = torch.zeros(30, 1, 41, 41)
     images[:, :, 20, 30] = 1.0
-    found = corrupt(images, "motion_blur", 1, streams(30))
+    found = corrupt_with(images, "motion_blur", 1, streams(30))
     assert torch.allclose(found.sum((1, 2, 3)), torch.ones(30), atol=1e-5)
     weights = torch.exp(-(torch.arange(21) ** 2) / 18.0)
     weights /= weights.sum()
@@ -358,7 +358,7 @@ def enlarged(image: np.ndarray, factor: float) -> np.ndarray:
 
 def test_zoom_blur_is_the_mean_of_enlargements() -> None:
     images, rng = digits(3)
-    for image, found in zip(images[:, 0].numpy(), corrupt(images, "zoom_blur", 3, rng)[:, 0], strict=True):
+    for image, found in zip(images[:, 0].numpy(), corrupt_with(images, "zoom_blur", 3, rng)[:, 0], strict=True):
         factors = np.arange(1, 1.21, 0.02)
         wanted = (image + sum(enlarged(image, factor) for factor in factors)) / (len(factors) + 1)
         assert np.abs(found.numpy() - wanted).max() < 1e-5
@@ -366,7 +366,7 @@ def test_zoom_blur_is_the_mean_of_enlargements() -> None:
 
 def test_pixelate_and_jpeg_are_pillows() -> None:
     images, rng = digits()
-    large = corrupt(images, "pixelate", 2, rng)
+    large = corrupt_with(images, "pixelate", 2, rng)
     blocks = large.reshape(-1, 14, 2, 14, 2)
     assert torch.allclose(blocks, blocks[:, :, :1, :, :1].expand_as(blocks), atol=1e-6)
     means = images.reshape(-1, 14, 2, 14, 2).mean((2, 4))
@@ -376,13 +376,13 @@ def test_pixelate_and_jpeg_are_pillows() -> None:
         for image, coarse in zip(images[:, 0].numpy(), found[:, 0].numpy(), strict=True):
             small = Image.fromarray(image).resize((int(28 * share), int(28 * share)), Image.Resampling.BOX)
             assert np.abs(np.asarray(small.resize((28, 28), Image.Resampling.BOX)) - coarse).max() < 1e-5
-    errors = [float((corrupt(images, "jpeg_compression", it, rng) - images).abs().mean()) for it in (1, 5)]
+    errors = [float((corrupt_with(images, "jpeg_compression", it, rng) - images).abs().mean()) for it in (1, 5)]
     assert 0 < errors[0] < errors[1] < 0.1
 
 
 def test_elastic_transform_at_1_is_mostly_affine_and_at_5_local() -> None:
     images, rng = digits()
-    found = corrupt(images, "elastic_transform", 5, rng)
+    found = corrupt_with(images, "elastic_transform", 5, rng)
     assert 0.01 < float((found - images).abs().mean()) < 0.3
     # Without noise, three points of the image go where the affine map sends them: straight lines stay straight.
     bar = torch.zeros(1, 1, 29, 29)

@@ -1,4 +1,4 @@
-"""Reading pictures: every mode and depth gives the same grey values; what is broken is named with a remedy."""
+"""Reading image files: every mode and depth gives the same gray values; what is broken is named with a remedy."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hardy.data.image_files import MAX_SIDE, read_pictures, write_pictures
+from hardy.data.image_files import MAX_SIDE, read_gray_images, write_images
 from hardy.errors import DataError
 
 RAMP = np.linspace(0, 255, 40 * 30).reshape(40, 30).astype(np.uint8)
 
 
 def one(path: Path) -> np.ndarray:
-    (picture,) = read_pictures(path)
-    assert picture.name == str(path)
-    assert picture.grey.dtype == np.float32
-    return picture.grey
+    (image,) = read_gray_images(path)
+    assert image.name == str(path)
+    assert image.gray.dtype == np.float32
+    return image.gray
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Path:
@@ -30,7 +30,7 @@ def saved(path: Path, image: Image.Image, **options: object) -> Path:
 
 
 def png(path: Path, width: int, height: int, body: bytes = b"") -> Path:
-    """A grey PNG file with the header of any size, and any body."""
+    """A gray PNG file with the header of any size, and any body."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -41,7 +41,7 @@ def png(path: Path, width: int, height: int, body: bytes = b"") -> Path:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1"])
-def test_every_mode_of_png_gives_the_grey_values(tmp_path: Path, mode: str) -> None:
+def test_every_mode_of_png_gives_the_gray_values(tmp_path: Path, mode: str) -> None:
     wanted = RAMP if mode != "1" else np.where(RAMP > 127, 255, 0).astype(np.uint8)
     image = Image.fromarray(wanted).convert(mode)
     assert np.allclose(one(saved(tmp_path / "a.png", image)), wanted / 255, atol=1.01 / 255)
@@ -53,7 +53,7 @@ def test_sixteen_bits_are_scaled_and_not_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_every_mode_of_jpeg_gives_the_grey_values(tmp_path: Path, mode: str) -> None:
+def test_every_mode_of_jpeg_gives_the_gray_values(tmp_path: Path, mode: str) -> None:
     smooth = np.tile(np.linspace(30, 220, 64).astype(np.uint8), (64, 1))
     image = Image.fromarray(smooth).convert("RGB").convert(mode)
     assert np.abs(one(saved(tmp_path / "a.jpg", image, quality=95)) - smooth / 255).max() < 0.03
@@ -73,17 +73,17 @@ def test_a_photograph_is_turned_as_its_camera_says(tmp_path: Path) -> None:
 def test_what_is_transparent_lies_on_white_paper(tmp_path: Path) -> None:
     image = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
     image.paste((0, 0, 0, 255), (5, 5, 10, 10))
-    grey = one(saved(tmp_path / "a.png", image))
-    assert grey[7, 7] == 0
-    assert grey[0, 0] == 1
+    gray = one(saved(tmp_path / "a.png", image))
+    assert gray[7, 7] == 0
+    assert gray[0, 0] == 1
 
 
 def test_white_ink_on_nothing_lies_on_black(tmp_path: Path) -> None:
     image = Image.new("RGBA", (20, 20), (255, 255, 255, 0))
     image.paste((255, 255, 255, 255), (5, 5, 10, 10))
-    grey = one(saved(tmp_path / "a.png", image))
-    assert grey[7, 7] == 1
-    assert grey[0, 0] == 0
+    gray = one(saved(tmp_path / "a.png", image))
+    assert gray[7, 7] == 1
+    assert gray[0, 0] == 0
 
 
 def test_a_wholly_transparent_picture_is_even(tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ def test_a_wholly_transparent_picture_is_even(tmp_path: Path) -> None:
 def test_a_large_picture_is_made_small(tmp_path: Path) -> None:
     image = Image.new("L", (3000, 1500))
     image.paste(255, (0, 0, 1500, 1500))
-    grey = one(saved(tmp_path / "a.png", image))
-    assert grey.shape == (MAX_SIDE // 2, MAX_SIDE)
-    assert grey[:, : MAX_SIDE // 2 - 1].min() == 1
-    assert grey[:, MAX_SIDE // 2 + 1 :].max() == 0
+    gray = one(saved(tmp_path / "a.png", image))
+    assert gray.shape == (MAX_SIDE // 2, MAX_SIDE)
+    assert gray[:, : MAX_SIDE // 2 - 1].min() == 1
+    assert gray[:, MAX_SIDE // 2 + 1 :].max() == 0
 
 
 @pytest.mark.parametrize(
@@ -111,14 +111,14 @@ def test_a_large_picture_is_made_small(tmp_path: Path) -> None:
         (np.asfortranarray(RAMP), 1),
     ],
 )
-def test_arrays_of_every_kind_give_the_grey_values(tmp_path: Path, array: np.ndarray, count: int) -> None:
+def test_arrays_of_every_kind_give_the_gray_values(tmp_path: Path, array: np.ndarray, count: int) -> None:
     np.save(tmp_path / "a.npy", array)
-    pictures = read_pictures(tmp_path / "a.npy")
-    assert len(pictures) == count
-    for picture in pictures:
-        assert np.allclose(picture.grey, RAMP / 255, atol=1e-6)
+    images = read_gray_images(tmp_path / "a.npy")
+    assert len(images) == count
+    for image in images:
+        assert np.allclose(image.gray, RAMP / 255, atol=1e-6)
     if count == 2:
-        assert [picture.name for picture in pictures] == [f"{tmp_path / 'a.npy'}[{index}]" for index in range(2)]
+        assert [image.name for image in images] == [f"{tmp_path / 'a.npy'}[{index}]" for index in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_arrays_of_every_kind_give_the_grey_values(tmp_path: Path, array: np.nda
 def test_arrays_that_are_no_images_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(DataError, match=message) as caught:
-        read_pictures(tmp_path / "a.npy")
+        read_gray_images(tmp_path / "a.npy")
     assert "a.npy" in str(caught.value)
 
 
@@ -154,9 +154,9 @@ def _animated(path: Path) -> None:
 
 BROKEN = {
     "no file": (lambda _: None, "No such file"),
-    "empty": (lambda path: path.write_bytes(b""), "0 bytes; save the picture again"),
-    "no picture": (lambda path: path.write_bytes(b"hello" * 99), "neither PNG, JPEG nor NPY; save it as one of them"),
-    "another format": (lambda path: Image.new("L", (9, 9)).save(path, format="GIF"), "neither PNG, JPEG nor NPY"),
+    "empty": (lambda path: path.write_bytes(b""), "0 bytes; save the image again"),
+    "no picture": (lambda path: path.write_bytes(b"hello" * 99), "no PNG or JPEG image; save it as one"),
+    "another format": (lambda path: Image.new("L", (9, 9)).save(path, format="GIF"), "no PNG or JPEG image"),
     "truncated": (_truncated, "truncated or damaged .*; save it again"),
     "damaged": (lambda path: png(path, 20, 20, b"no zlib stream"), "truncated or damaged .*; save it again"),
     "animated": (_animated, "animated, 3 frames; save the one that is meant"),
@@ -173,13 +173,13 @@ def test_what_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, kind: str) -
     make, message = BROKEN[kind]
     make(tmp_path / "a.png")
     with pytest.raises(DataError, match=message) as caught:
-        read_pictures(tmp_path / "a.png")
+        read_gray_images(tmp_path / "a.png")
     assert "a.png" in str(caught.value)
 
 
 def test_saved_inputs_are_read_again_as_they_were(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28)).astype(np.float32) / np.float32(255)
-    written = write_pictures(tmp_path / "in", ["a.png", "../b.png", "c.npy[3]"], images)
+    written = write_images(tmp_path / "in", ["a.png", "../b.png", "c.npy[3]"], images)
     assert [path.parent for path in written] == [tmp_path / "in"] * 3
     assert np.allclose(np.stack([one(path) for path in written]), images, atol=1e-6)
 
@@ -187,4 +187,4 @@ def test_saved_inputs_are_read_again_as_they_were(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"file/in.*choose another"):
-        write_pictures(tmp_path / "file" / "in", ["a"], np.zeros((1, 28, 28), np.float32))
+        write_images(tmp_path / "file" / "in", ["a"], np.zeros((1, 28, 28), np.float32))

@@ -20,7 +20,7 @@ from hardy.data import DATASETS, available, load_dataset, split_hashes
 from hardy.data.registry import CORRUPTIONS
 from hardy.data.splits import divide, indices_sha256
 from hardy.errors import DataError, UsageError
-from hardy.synthetic.glyphs import centred_by_mass, letter_glyphs
+from hardy.synthetic.glyphs import centered_by_mass, letter_glyphs
 
 # SHA-256 of the plain IDX files, as the field knows them.
 MNIST = {
@@ -39,18 +39,6 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # The registry
-
-
-def test_every_entry_is_complete():
-    for name, entry in DATASETS.items():
-        assert name == entry.name
-        assert all((entry.title, entry.licence, entry.citation, entry.splits, entry.classes))
-        assert bool(entry.files) != bool(entry.made_with)
-        assert not entry.files or len(entry.mirrors) >= 2
-        hashes = [file.sha256 or file.gz_sha256 for file in entry.files]
-        hashes += [entry.archive.sha256] if entry.archive else []
-        assert all(len(bytes.fromhex(each)) == 32 for each in hashes if each)
-        assert entry.archive or all(hashes), "what is downloaded is proven, by itself or as an archive"
 
 
 def test_the_parts_of_a_training_split_are_counted():
@@ -231,20 +219,20 @@ def test_importing_and_loading_take_only_what_training_has():
         f"import sys; sys.modules |= dict.fromkeys({absent})\n"
         "from hardy.data import load_dataset, available\n"
         "assert len(load_dataset('mnist/test')) == 10_000\n"
-        "from hardy.errors import DataError\n"
+        "from hardy.errors import UsageError\n"
         "for name in ('digits/test', 'glyphs/test'):\n"
         "    try: load_dataset(name)\n"
-        "    except DataError as error: assert 'pip install' in str(error)\n"
+        "    except UsageError as error: assert 'pip install' in str(error)\n"
         "    else: raise AssertionError(name)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# Made sets
+# Generated datasets
 
 
 def offset_of_middle(image: np.ndarray) -> np.ndarray:
-    """How far the centre of mass is from the middle of the field, in pixels."""
+    """How far the center of mass is from the middle of the field, in pixels."""
     return np.array(ndimage.center_of_mass(image.astype(float))) - 13.5
 
 
@@ -259,7 +247,7 @@ def test_uci_digits_are_interpolated_into_the_box():
         assert np.abs(places - box).max(axis=(2, 3)).min() <= 0.5 + 1e-6
 
 
-def test_made_images_are_centred_by_mass_in_the_box():
+def test_made_images_are_centered_by_mass_in_the_box():
     for name in ("digits/test", "glyphs/test"):
         images = load_dataset(name).images[:, 0].numpy()
         offsets = np.array([offset_of_middle(image) for image in images])
@@ -273,11 +261,11 @@ def test_made_images_are_centred_by_mass_in_the_box():
 def test_centring_never_cuts_ink():
     corner = np.zeros((20, 20), np.uint8)
     corner[0, 0] = 255
-    field = centred_by_mass(corner)
+    field = centered_by_mass(corner)
     assert field.sum() == 255
     # As near to the middle as a 20x20 picture gets without leaving the field.
     assert field[8, 8] == 255
-    assert centred_by_mass(np.zeros((20, 20), np.uint8)).sum() == 0
+    assert centered_by_mass(np.zeros((20, 20), np.uint8)).sum() == 0
 
 
 def test_glyphs_are_the_same_each_time_and_all_different():

@@ -18,7 +18,7 @@ import pytest
 
 from hardy.data import download as download_module
 from hardy.data.download import download, fetch
-from hardy.data.entry import Archive, DataFile, Entry, Split
+from hardy.data.entry import Archive, DataFile, DatasetEntry, PublishedSplit
 from hardy.data.registry import DATASETS
 from hardy.data.sources import cache_folder, find, is_at_hand, read, read_split
 from hardy.errors import DataError, HardyError
@@ -33,13 +33,15 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-ENTRY = Entry(
+ENTRY = DatasetEntry(
     name="letters",
     title="Letters",
     role="out-of-distribution",
-    splits={"test": Split(6, (DataFile("t-images-idx3-ubyte", sha256(PIXELS)), DataFile("t-labels-idx1-ubyte")))},
+    splits={
+        "test": PublishedSplit(6, (DataFile("t-images-idx3-ubyte", sha256(PIXELS)), DataFile("t-labels-idx1-ubyte")))
+    },
     classes=("a", "b", "c"),
-    licence="",
+    license="",
     citation="",
     first_label=1,
 )
@@ -83,12 +85,12 @@ def test_the_environment_names_a_folder_and_the_argument_goes_before_it(
 
 
 @pytest.mark.parametrize(("ending", "pack"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)])
-def test_any_compression_is_found_and_proven_by_its_content(
+def test_any_compression_is_found_and_verified_by_its_content(
     ending: str, pack: Callable[[bytes], bytes], tmp_path: Path
 ):
     put(tmp_path / "letters", pack(PIXELS), pack(LABELS), ending)
     images, labels = read_split(ENTRY, "test", find(ENTRY, "test", tmp_path))
-    assert (images.proven, labels.proven) == (True, False)
+    assert (images.verified, labels.verified) == (True, False)
     assert (images.sha256, labels.sha256) == (sha256(PIXELS), sha256(LABELS))
     np.testing.assert_array_equal(images.array, IMAGES)
     np.testing.assert_array_equal(labels.array, [0, 1, 2, 0, 1, 2])
@@ -131,11 +133,11 @@ def test_a_wrong_hash_is_refused_with_both_hashes(tmp_path: Path):
 def test_where_only_the_hash_of_the_gz_is_published_that_file_is_hashed(tmp_path: Path):
     path, _ = put(tmp_path, images=GZ_PIXELS, ending=".gz")
     right = DataFile("t-images-idx3-ubyte", gz_sha256=sha256(GZ_PIXELS))
-    assert read(ENTRY, right, path).proven
+    assert read(ENTRY, right, path).verified
     with pytest.raises(DataError, match=sha256(GZ_PIXELS)):
         read(ENTRY, dataclasses.replace(right, gz_sha256=sha256(b"")), path)
     plain, _ = put(tmp_path)
-    assert not read(ENTRY, right, plain).proven
+    assert not read(ENTRY, right, plain).verified
 
 
 @pytest.mark.parametrize(
@@ -148,9 +150,11 @@ def test_where_only_the_hash_of_the_gz_is_published_that_file_is_hashed(tmp_path
     ],
 )
 def test_images_and_labels_are_those_of_the_registry(images: bytes, labels: bytes, message: str, tmp_path: Path):
-    unproven = dataclasses.replace(ENTRY, splits={"test": Split(6, tuple(DataFile(file.name) for file in ENTRY.files))})
+    unverified = dataclasses.replace(
+        ENTRY, splits={"test": PublishedSplit(6, tuple(DataFile(file.name) for file in ENTRY.files))}
+    )
     with pytest.raises(DataError, match=message):
-        read_split(unproven, "test", put(tmp_path, images, labels))
+        read_split(unverified, "test", put(tmp_path, images, labels))
 
 
 # Downloading

@@ -17,7 +17,7 @@ from hardy.errors import DataError
 RNG = np.random.default_rng(2)
 GRAY = RNG.integers(0, 256, (6, 9, 7), dtype=np.uint8)
 GRAY[0, 0, :2] = 0, 255
-COLOUR = RNG.integers(0, 256, (4, 9, 7, 3), dtype=np.uint8)
+COLOR = RNG.integers(0, 256, (4, 9, 7, 3), dtype=np.uint8)
 
 
 def save(folder: Path, *pictures: np.ndarray, ending: str = ".png") -> None:
@@ -29,7 +29,7 @@ def save(folder: Path, *pictures: np.ndarray, ending: str = ".png") -> None:
 # Folders
 
 
-def test_a_folder_a_class_in_the_order_of_the_names(tmp_path: Path):
+def test_a_folder_per_class_in_the_order_of_the_names(tmp_path: Path):
     save(tmp_path / "dog", *GRAY[:2])
     save(tmp_path / "cat", *GRAY[2:])
     (tmp_path / "cat" / ".DS_Store").write_bytes(b"")
@@ -41,12 +41,12 @@ def test_a_folder_a_class_in_the_order_of_the_names(tmp_path: Path):
     np.testing.assert_array_equal(dataset.images[:, 0].numpy(), np.concatenate([GRAY[2:], GRAY[:2]]))
 
 
-def test_colour_has_three_channels_first(tmp_path: Path):
-    save(tmp_path / "a", *COLOUR)
-    palette = Image.fromarray(COLOUR[0] // 128 * 255).quantize(8)
+def test_color_has_three_channels_first(tmp_path: Path):
+    save(tmp_path / "a", *COLOR)
+    palette = Image.fromarray(COLOR[0] // 128 * 255).quantize(8)
     palette.save(tmp_path / "a" / "palette.png")
     images = load_user_dataset(tmp_path).images
-    np.testing.assert_array_equal(images[:4].numpy(), COLOUR.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(images[:4].numpy(), COLOR.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(images[4].numpy(), np.asarray(palette.convert("RGB")).transpose(2, 0, 1))
 
 
@@ -87,7 +87,7 @@ def test_the_first_picture_that_differs_is_named(tmp_path: Path):
     save(tmp_path / "b", GRAY[0], GRAY[0].T.copy(), GRAY[0, :2])
     with pytest.raises(DataError, match=r"b/1\.png is 9x7 grayscale, and .*a/0\.png is 7x9 grayscale"):
         load_user_dataset(tmp_path)
-    save(tmp_path / "b", *COLOUR)
+    save(tmp_path / "b", *COLOR)
     with pytest.raises(DataError, match=r"b/0\.png is 7x9 RGB"):
         load_user_dataset(tmp_path)
 
@@ -95,11 +95,11 @@ def test_the_first_picture_that_differs_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("broken.png", b"\x89PNG\r\n\x1a\n but no more", r"broken\.png cannot be read"),
-        ("text.jpg", b"no picture", r"text\.jpg cannot be read"),
+        ("broken.png", b"\x89PNG\r\n\x1a\n but no more", r"broken\.png is no PNG or JPEG image"),
+        ("text.jpg", b"no picture", r"text\.jpg is no PNG or JPEG image"),
         ("notes.txt", b"", r"notes\.txt is no PNG or JPEG"),
         ("picture.gif", b"GIF89a", r"picture\.gif is no PNG or JPEG"),
-        ("gif.png", b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2L\1\0;", r"gif\.png cannot be read"),
+        ("gif.png", b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2L\1\0;", r"gif\.png is no PNG or JPEG image"),
     ],
 )
 def test_what_is_no_picture_is_named(name: str, content: bytes, message: str, tmp_path: Path):
@@ -153,14 +153,14 @@ def test_a_picture_bomb_is_not_decoded(side: int, tmp_path: Path):
     """Sizes below Pillow's warning, between its warning and its error, and above its error."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "bomb.png").write_bytes(png_of(side, side) + struct.pack(">I", 9) + b"IDAT")
-    with pytest.raises(DataError, match=r"bomb\.png .*(at most 16,777,216|bomb)"):
+    with pytest.raises(DataError, match=r"bomb\.png .*16,777,216 pixels"):
         load_user_dataset(tmp_path)
 
 
 def test_too_many_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     save(tmp_path / "a", *GRAY)
     monkeypatch.setattr(user, "LIMIT", GRAY.nbytes - 1)
-    with pytest.raises(DataError, match="6 pictures of 63 bytes"):
+    with pytest.raises(DataError, match="6 images of 63 bytes"):
         load_user_dataset(tmp_path)
 
 
@@ -201,8 +201,8 @@ LABELS = np.array([0, 1, 2, 0, 1, 2])
         (GRAY, GRAY[:, None]),
         (GRAY[:, None], GRAY[:, None]),
         (GRAY[..., None], GRAY[:, None]),
-        (COLOUR, COLOUR.transpose(0, 3, 1, 2)),
-        (COLOUR.transpose(0, 3, 1, 2), COLOUR.transpose(0, 3, 1, 2)),
+        (COLOR, COLOR.transpose(0, 3, 1, 2)),
+        (COLOR.transpose(0, 3, 1, 2), COLOR.transpose(0, 3, 1, 2)),
         (np.asfortranarray(GRAY), GRAY[:, None]),
         (GRAY / 255, (GRAY[:, None] / 255).astype(np.float32)),
         ((GRAY / 255).astype(">f4"), (GRAY[:, None] / 255).astype(np.float32)),
@@ -267,8 +267,8 @@ def test_a_split_that_is_not_there_is_refused(tmp_path: Path):
     path = npz(tmp_path, images=GRAY, labels=LABELS)
     with pytest.raises(DataError, match="no training split"):
         load_user_dataset(path, "validation")
-    with pytest.raises(DataError, match="'validation'"):
-        load_user_dataset(path, "validation")
+    with pytest.raises(DataError, match="the splits train, validation, test, and no 'dev'"):
+        load_user_dataset(path, "dev")
     with pytest.raises(DataError, match=r"absent\.npz"):
         load_user_dataset(tmp_path / "absent.npz")
 

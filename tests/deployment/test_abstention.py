@@ -10,21 +10,21 @@ from hypothesis import strategies as st
 from hardy.deployment.abstention import RULES, Thresholds, decide, fit_thresholds
 from hardy.errors import UsageError
 
-THRESHOLDS = Thresholds(suspicion=5.0, confidence=0.6)
+THRESHOLDS = Thresholds(max_ood_score=5.0, min_confidence=0.6)
 REFERENCE = np.arange(10.0)
 
 
 def decide_one(
     probabilities: tuple[float, ...] = (0.1, 0.9),
     members: tuple[bool, ...] = (False, True),
-    suspicion: float = 1.0,
-    ink: bool = True,
+    ood_score: float = 1.0,
+    foreground: bool = True,
 ):
     return decide(
         np.array([probabilities]),
         np.array([members]),
-        np.array([suspicion]),
-        np.array([ink]),
+        np.array([ood_score]),
+        np.array([foreground]),
         thresholds=THRESHOLDS,
         reference=REFERENCE,
     )
@@ -41,8 +41,8 @@ def test_an_ordinary_image_is_answered() -> None:
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        ({"ink": False}, "no_ink"),
-        ({"suspicion": 5.1}, "suspicion"),
+        ({"foreground": False}, "no_foreground"),
+        ({"ood_score": 5.1}, "ood_score"),
         ({"probabilities": (0.41, 0.59)}, "confidence"),
         ({"members": (True, True)}, "prediction_set"),
         ({"members": (False, False)}, "prediction_set"),
@@ -55,39 +55,39 @@ def test_each_rule_fires_alone_and_is_named(change: dict, rule: str) -> None:
 
 
 def test_a_value_at_the_threshold_is_answered() -> None:
-    assert decide_one(suspicion=5.0, probabilities=(0.4, 0.6)).answered.all()
+    assert decide_one(ood_score=5.0, probabilities=(0.4, 0.6)).answered.all()
 
 
 def test_all_rules_that_fire_are_named_in_order() -> None:
-    decisions = decide_one(ink=False, suspicion=9.0, probabilities=(0.5, 0.5), members=(True, True))
+    decisions = decide_one(foreground=False, ood_score=9.0, probabilities=(0.5, 0.5), members=(True, True))
     assert decisions.reasons(0) == list(RULES)
 
 
-@pytest.mark.parametrize(("suspicion", "percentile"), [(-1.0, 0.0), (0.5, 10.0), (4.5, 50.0), (99.0, 100.0)])
-def test_the_percentile_is_the_share_of_validation_images_below(suspicion: float, percentile: float) -> None:
-    assert decide_one(suspicion=suspicion).percentile.tolist() == [percentile]
+@pytest.mark.parametrize(("ood_score", "percentile"), [(-1.0, 0.0), (0.5, 10.0), (4.5, 50.0), (99.0, 100.0)])
+def test_the_percentile_is_the_share_of_validation_images_below(ood_score: float, percentile: float) -> None:
+    assert decide_one(ood_score=ood_score).percentile.tolist() == [percentile]
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([0.01, 0.05, 0.2]), st.integers(200, 600))
 def test_thresholds_refuse_at_most_the_target_and_nearly_as_much(seed: int, target: float, n: int) -> None:
     rng = np.random.default_rng(seed)
-    confidence, suspicion = rng.uniform(size=n), rng.normal(size=n)
+    confidence, ood_score = rng.uniform(size=n), rng.normal(size=n)
     sets = np.tile([True, False], (n, 1))
-    thresholds = fit_thresholds(confidence, sets, suspicion, target)
-    refused = (suspicion > thresholds.suspicion) | (confidence < thresholds.confidence)
+    thresholds = fit_thresholds(confidence, sets, ood_score, target)
+    refused = (ood_score > thresholds.max_ood_score) | (confidence < thresholds.min_confidence)
     assert target * n - 2 < refused.sum() <= target * n
 
 
 def test_prediction_sets_count_towards_the_target_and_leave_half_of_it_at_least() -> None:
     rng = np.random.default_rng(0)
-    confidence, suspicion = rng.uniform(size=1000), rng.normal(size=1000)
+    confidence, ood_score = rng.uniform(size=1000), rng.normal(size=1000)
 
     def refused(unclear: int) -> int:
         sets = np.tile([True, False], (1000, 1))
         sets[:unclear] = True
-        found = fit_thresholds(confidence, sets, suspicion, 0.1)
-        return int(((suspicion > found.suspicion) | (confidence < found.confidence) | (sets.sum(1) != 1)).sum())
+        found = fit_thresholds(confidence, sets, ood_score, 0.1)
+        return int(((ood_score > found.max_ood_score) | (confidence < found.min_confidence) | (sets.sum(1) != 1)).sum())
 
     assert 98 <= refused(0) <= 100
     assert 98 <= refused(40) <= 100

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from hardy.data import load_dataset
 from hardy.deployment import Bundle, load_bundle, write_bundle
 from hardy.deployment.bundle import SUMS
-from hardy.deployment.preprocessing import Prepared
+from hardy.deployment.preprocessing import Preprocessed
 from hardy.errors import BundleError, RunError, UsageError
 from hardy.evaluation.scorecard import Scorecard
 from hardy.evaluation.subject import load_subject
@@ -47,16 +47,16 @@ def sign(folder: Path) -> None:
     (folder / SUMS).write_text("".join(lines))
 
 
-def digits(count: int = 100) -> Prepared:
+def digits(count: int = 100) -> Preprocessed:
     test = load_dataset("mnist/test")
-    return Prepared(test.floats(slice(0, count)), torch.ones(count, dtype=torch.bool))
+    return Preprocessed(test.floats(slice(0, count)), torch.ones(count, dtype=torch.bool))
 
 
 def test_what_is_read_answers_as_what_was_written(run: Path, made: Path, tmp_path: Path) -> None:
     loaded = load_bundle(made)
     write_bundle(tmp_path / "again", loaded, "card")
     again = load_bundle(tmp_path / "again")
-    assert again.facts == loaded.facts
+    assert again.manifest == loaded.manifest
     for one, other in zip(loaded.answer(digits()), again.answer(digits()), strict=True):
         assert np.array_equal(one, other)
     own = load_subject(str(run)).classifier.eval()(digits().images).argmax(1)
@@ -75,33 +75,39 @@ def test_it_mostly_answers_and_is_then_mostly_right(made: Path) -> None:
 def test_an_answer_does_not_depend_on_the_batch_or_the_neighbours(made: Path) -> None:
     bundle = load_bundle(made)
     together, apart = bundle.answer(digits(30)), bundle.answer(digits(30), batch_size=7)
-    alone = bundle.answer(Prepared(digits(30).images[29:], torch.ones(1, dtype=torch.bool)))
-    assert np.allclose(together.suspicion, apart.suspicion, rtol=1e-4)
+    alone = bundle.answer(Preprocessed(digits(30).images[29:], torch.ones(1, dtype=torch.bool)))
+    assert np.allclose(together.ood_score, apart.ood_score, rtol=1e-4)
     assert np.array_equal(together.sets, apart.sets)
-    assert np.allclose(together.suspicion[29], alone.suspicion, rtol=1e-4)
+    assert np.allclose(together.ood_score[29], alone.ood_score, rtol=1e-4)
     assert np.array_equal(together.sets[29:], alone.sets)
 
 
-def test_it_says_what_it_was_fitted_on_and_what_it_promises(made: Path) -> None:
-    facts = load_bundle(made).facts
-    assert facts.classes == tuple("0123456789")
-    assert facts.fitted_on["detector"].endswith("1,800 images")
-    assert set(facts.rules.validation_refusal) == {"all", "no_ink", "suspicion", "confidence", "prediction_set"}
-    assert len(facts.data) == 2
-    for promise in facts.promises:
-        assert promise.low <= promise.rate <= promise.high
-    kinds = {promise.kind: promise for promise in facts.promises}
-    assert kinds["blank pages"].rate == 1.0
-    assert kinds["blank pages"].low < 1.0
+def test_it_says_what_it_was_fitted_on_and_what_it_refuses(made: Path) -> None:
+    manifest = load_bundle(made).manifest
+    assert manifest.classes == tuple("0123456789")
+    assert manifest.fitted_on["detector"].endswith("1,800 images")
+    assert set(manifest.rules.validation_refusal) == {
+        "all",
+        "no_foreground",
+        "ood_score",
+        "confidence",
+        "prediction_set",
+    }
+    assert len(manifest.data) == 2
+    for estimate in manifest.refusal_estimates:
+        assert estimate.low <= estimate.rate <= estimate.high
+    kinds = {estimate.kind: estimate for estimate in manifest.refusal_estimates}
+    assert kinds["photos of blank paper"].rate == 1.0
+    assert kinds["photos of blank paper"].low < 1.0
     card = (made / "README.md").read_text()
-    assert all(promise.kind in card for promise in facts.promises)
+    assert all(estimate.kind in card for estimate in manifest.refusal_estimates)
 
 
 def test_a_scorecard_comes_along(run: Path, tmp_path: Path) -> None:
     (tmp_path / "scorecard.json").write_text("{}")
     write_bundle(tmp_path / "bundle", small_bundle(run, alpha=0.1), "card", tmp_path / "scorecard.json")
     assert (tmp_path / "bundle" / "scorecard.json").read_text() == "{}"
-    assert load_bundle(tmp_path / "bundle").facts.detector == "energy"
+    assert load_bundle(tmp_path / "bundle").manifest.detector == "energy"
 
 
 def test_a_bundle_is_a_subject(made: Path, run: Path) -> None:
@@ -145,9 +151,9 @@ def test_any_changed_byte_is_refused(folder: Path) -> None:
 
 def _edit(name: str, change: Callable[[dict], object]) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
-        facts = json.loads((folder / name).read_text())
-        change(facts)
-        (folder / name).write_text(json.dumps(facts))
+        found = json.loads((folder / name).read_text())
+        change(found)
+        (folder / name).write_text(json.dumps(found))
         sign(folder)
 
     return edit
@@ -191,7 +197,7 @@ BROKEN = {
     "no bundle": (lambda folder: (folder / SUMS).unlink(), "is no bundle: it has no SHA256SUMS"),
     "missing file": (lambda folder: (folder / "fitted.safetensors").unlink(), "lacks fitted.safetensors"),
     "file not listed": (_added, "run_me.py, which SHA256SUMS does not list"),
-    "file of no use": (_added_and_listed, "run_me.py, which is no part of a bundle"),
+    "file of no use": (_added_and_listed, "run_me.py, which does not belong in a bundle"),
     "path upwards": (_list("../run.json"), "leaves the folder"),
     "path of its own": (_list("/etc/passwd"), "leaves the folder"),
     "folder inside": (_list("a/b"), "leaves the folder"),
@@ -202,25 +208,29 @@ BROKEN = {
         lambda folder: (folder / SUMS).write_text((folder / SUMS).read_text() * 2),
         "twice",
     ),
-    "newer schema": (_edit("bundle.json", lambda facts: facts.update(schema=2)), "schema 2.*upgrade hardy"),
-    "no schema": (_edit("bundle.json", lambda facts: facts.pop("schema")), "names no schema"),
-    "field unknown": (_edit("bundle.json", lambda facts: facts.update(more=1)), "more: Extra"),
-    "field missing": (_edit("bundle.json", lambda facts: facts.pop("rules")), "rules: Field required"),
-    "model unknown": (_edit("bundle.json", lambda facts: facts["model"].update(name="os.system")), "unknown model"),
+    "newer schema": (_edit("bundle.json", lambda found: found.update(schema=3)), "schema 3.*upgrade hardy"),
+    "older schema": (
+        _edit("bundle.json", lambda found: found.update(schema=1)),
+        "schema 1, which is no longer read; make it again: hardy bundle RUN",
+    ),
+    "no schema": (_edit("bundle.json", lambda found: found.pop("schema")), "names no schema"),
+    "field unknown": (_edit("bundle.json", lambda found: found.update(more=1)), "more: Extra"),
+    "field missing": (_edit("bundle.json", lambda found: found.pop("rules")), "rules: Field required"),
+    "model unknown": (_edit("bundle.json", lambda found: found["model"].update(name="os.system")), "unknown model"),
     "model of another size": (
-        _edit("bundle.json", lambda facts: facts["model"]["arguments"].update(width=9)),
+        _edit("bundle.json", lambda found: found["model"]["arguments"].update(width=9)),
         "do not fit",
     ),
     "model that fills the memory": (
-        _edit("bundle.json", lambda facts: facts["model"]["arguments"].update(width=10**7)),
+        _edit("bundle.json", lambda found: found["model"]["arguments"].update(width=10**7)),
         "do not fit",
     ),
-    "detector unknown": (_edit("bundle.json", lambda facts: facts.update(detector="vimm")), "unknown detector"),
+    "detector unknown": (_edit("bundle.json", lambda found: found.update(detector="vimm")), "unknown detector"),
     "calibrator of another kind": (
-        _edit("bundle.json", lambda facts: facts.update(calibrator="vector")),
+        _edit("bundle.json", lambda found: found.update(calibrator="vector")),
         "calibrator 'vector'",
     ),
-    "classes lost": (_edit("bundle.json", lambda facts: facts["classes"].pop()), "9 class names for 10 classes"),
+    "classes lost": (_edit("bundle.json", lambda found: found["classes"].pop()), "9 class names for 10 classes"),
     "array missing": (_without_a_threshold, "do not fit"),
     "weights not finite": (_not_finite, "do not fit"),
 }
@@ -259,7 +269,7 @@ def test_images_of_another_shape_are_refused(run: Path, tmp_path: Path) -> None:
     manifest = json.loads((copy / "run.json").read_text())
     manifest["input"] = [3, 32, 32]
     (copy / "run.json").write_text(json.dumps(manifest))
-    with pytest.raises(RunError, match="28x28 grey"):
+    with pytest.raises(RunError, match="28x28 gray"):
         small_bundle(copy)
 
 
@@ -276,6 +286,5 @@ def test_a_validation_image_in_the_test_split_is_refused(tmp_path: Path, quick: 
 def test_a_bundle_can_be_evaluated(made: Path, run: Path, tmp_path: Path) -> None:
     from hardy.evaluation.evaluate import evaluate
 
-    data = str(run.parent / "digits.npz")
-    evaluate(load_subject(str(made)), tmp_path / "out", properties=["accuracy"], data=data, device="cpu")
-    assert Scorecard.read(tmp_path / "out" / "scorecard.json").subject.name == load_bundle(made).facts.name
+    evaluate(made, run.parent / "digits.npz", out=tmp_path / "out", properties=["accuracy"], device="cpu")
+    assert Scorecard.read(tmp_path / "out" / "scorecard.json").subject.name == load_bundle(made).manifest.name

@@ -17,10 +17,9 @@ from PIL import Image
 
 from hardy.cli.main import main
 from hardy.data import load_dataset
-from hardy.data.image_files import read_pictures
+from hardy.data.image_files import read_gray_images
 from hardy.deployment import load_bundle
-from hardy.deployment.predict import predict_files
-from hardy.errors import UsageError
+from hardy.errors import DataError, UsageError
 from hardy.training import Recipe
 
 
@@ -83,7 +82,7 @@ def files(tmp_path: Path, digits: np.ndarray) -> list[Path]:
 
 
 def test_every_picture_is_answered_in_its_place(made: Path, files: list[Path]) -> None:
-    answers = predict_files(load_bundle(made), files)
+    answers = load_bundle(made).predict(files)
     names = [str(files[0]), str(files[1]), f"{files[2]}[0]", f"{files[2]}[1]", str(files[3]), str(files[4])]
     assert [answer.image for answer in answers] == names
     assert [answer.error is not None for answer in answers] == [False, True, False, False, False, False]
@@ -91,34 +90,44 @@ def test_every_picture_is_answered_in_its_place(made: Path, files: list[Path]) -
     labels = load_dataset("mnist/test").labels[:3].tolist()
     assert [answers[place].best for place in (0, 2, 3)] == [str(label) for label in labels]
     assert answers[5].answer is None
-    assert answers[5].rules[0] == "no_ink"
+    assert answers[5].rules[0] == "no_foreground"
 
 
 def test_one_picture_gets_the_same_answer_in_any_file(made: Path, files: list[Path], tmp_path: Path) -> None:
     bundle = load_bundle(made)
     np.save(tmp_path / "again.npy", np.asarray(Image.open(files[0])))
-    first, again = (predict_files(bundle, [path])[0] for path in (files[0], tmp_path / "again.npy"))
-    assert first.suspicion == pytest.approx(again.suspicion, rel=1e-5)
+    first, again = (bundle.predict([path])[0] for path in (files[0], tmp_path / "again.npy"))
+    assert first.ood_score == pytest.approx(again.ood_score, rel=1e-5)
     assert (first.answer, first.prediction_set) == (again.answer, again.prediction_set)
 
 
+def test_one_path_has_one_answer(made: Path, files: list[Path], tmp_path: Path) -> None:
+    bundle = load_bundle(str(made))
+    assert bundle.predict(str(files[0])) == bundle.predict([files[0]])[0]
+    with pytest.raises(DataError, match=r"broken\.png"):
+        bundle.predict(files[1])
+    np.save(tmp_path / "two.npy", np.zeros((2, 28, 28), np.uint8))
+    with pytest.raises(DataError, match=r"two\.npy holds 2 images; pass a list of paths"):
+        bundle.predict(tmp_path / "two.npy")
+
+
 def test_what_the_network_saw_is_saved(made: Path, files: list[Path], tmp_path: Path, digits: np.ndarray) -> None:
-    answers = predict_files(load_bundle(made), files, save_input=tmp_path / "seen")
+    answers = load_bundle(made).predict(files, save_input=tmp_path / "seen")
     assert answers[1].saved is None
     for answer in answers:
         if not answer.error:
             assert answer.saved is not None
-            assert read_pictures(Path(answer.saved))[0].grey.shape == (28, 28)
+            assert read_gray_images(Path(answer.saved))[0].gray.shape == (28, 28)
     assert np.array_equal(np.asarray(Image.open(str(answers[0].saved))), digits[0])
     assert "two" in Path(str(answers[2].saved)).name
 
 
 def test_the_polarity_can_be_named(made: Path, files: list[Path]) -> None:
     bundle = load_bundle(made)
-    assert predict_files(bundle, files[3:4], polarity="light")[0].rules[0] == "no_ink"
-    assert "no_ink" not in predict_files(bundle, files[3:4], polarity="dark")[0].rules
+    assert bundle.predict(files[3:4], polarity="light")[0].rules[0] == "no_foreground"
+    assert "no_foreground" not in bundle.predict(files[3:4], polarity="dark")[0].rules
     with pytest.raises(UsageError, match="unknown polarity 'drak'; did you mean dark"):
-        predict_files(bundle, files, polarity="drak")
+        bundle.predict(files, polarity="drak")
 
 
 def test_json_is_one_line_a_picture(hardy: Hardy, made: Path, files: list[Path]) -> None:
@@ -131,7 +140,7 @@ def test_json_is_one_line_a_picture(hardy: Hardy, made: Path, files: list[Path])
         assert line["abstained"] == (line["answer"] is None) == bool(line["rules"])
         assert line["answer"] in (None, line["best"])
         assert 0 < line["confidence"] <= 1
-        assert 0 <= line["suspicion_percentile"] <= 100
+        assert 0 <= line["ood_score_percentile"] <= 100
         assert set(line["prediction_set"]) <= set("0123456789")
 
 
@@ -141,7 +150,7 @@ def test_the_table_shows_answers_and_reasons_and_the_errors_go_elsewhere(
     called = hardy("predict", made, *files)
     assert called.status == 2
     assert "[red]three.jpg" in re.sub(r"\s", "", called.out)
-    assert "nothing stands out from the paper" in called.out
+    assert "nothing stands out from the background" in called.out
     assert "broken.png" not in called.out
     assert called.err.startswith(f"hardy: {files[1]} ")
 
@@ -164,7 +173,7 @@ def test_only_broken_files_are_all_told_of(hardy: Hardy, made: Path, tmp_path: P
         ("predict nowhere a.png", "nowhere is no folder"),
         ("predict TMP a.png", "is no bundle"),
         ("bundle", "Missing argument"),
-        ("bundle nowhere --out TMP/out", "no subject 'nowhere'"),
+        ("bundle nowhere --out TMP/out", "nowhere is no run of hardy"),
         ("bundle RUN --out TMP/out --detector vimm", "unknown detector of a bundle 'vimm'; did you mean vim"),
         ("bundle RUN --out TMP/out --target-refusal 2", "target refusal 2"),
         ("bundle RUN --out RUN", "choose another --out"),
@@ -185,7 +194,7 @@ def test_the_command_writes_a_bundle_that_predicts(
     measure_little(monkeypatch)
     written = hardy("bundle", run, "--out", tmp_path / "new", "--alpha", 0.1)
     assert written.status == 0
-    assert "blank pages: 100.0% refused" in written.out
+    assert "photos of blank paper: 100.0% refused" in written.out
     assert hardy("predict", tmp_path / "new", files[0]).status == 0
 
 

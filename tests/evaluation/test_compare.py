@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,9 @@ import torch
 from helpers.classifiers import Linear, write_tiny_data
 from torch import Tensor, nn
 
-import hardy.evaluation.compare
-import hardy.evaluation.evaluate
 from hardy.data import load_dataset
 from hardy.errors import RunError
+from hardy.evaluation.budget import BUDGETS
 from hardy.evaluation.compare import compare_runs
 from hardy.evaluation.evaluate import evaluate
 from hardy.evaluation.subject import Subject
@@ -23,7 +22,7 @@ from hardy.models.weights import weights_sha256
 from hardy.report import comparison_markdown, comparison_rows, write_comparison_html
 from hardy.report.compare import Comparison, Entry
 
-RESAMPLES = 200
+BUDGET = replace(BUDGETS["standard"], resamples=200)
 
 
 def thirds(*, confused: float, sharpness: float = 12.0) -> Linear:
@@ -35,22 +34,20 @@ def thirds(*, confused: float, sharpness: float = 12.0) -> Linear:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of evaluations on the tiny data: of two classifiers, one of them twice, and once with fewer examples."""
     folder = tmp_path_factory.mktemp("comparison")
     data = str(write_tiny_data(folder))
 
     def measure(name: str, classifier: nn.Module, limit: int | None = None) -> None:
         subject = Subject(name, classifier, "linear", weights_sha256(classifier))
-        evaluate(subject, folder / name, data=data, limit=limit, device="cpu", properties=PROPERTIES)
+        evaluate(subject, data, out=folder / name, budget=BUDGET, limit=limit, device="cpu", properties=PROPERTIES)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hardy.evaluation.evaluate, "RESAMPLES", RESAMPLES)
-        measure("first", thirds(confused=0.25))
-        measure("again", thirds(confused=0.25))
-        measure("worse", thirds(confused=0.32))
-        measure("fewer", thirds(confused=0.25), limit=40)
-        yield folder
+    measure("first", thirds(confused=0.25))
+    measure("again", thirds(confused=0.25))
+    measure("worse", thirds(confused=0.32))
+    measure("fewer", thirds(confused=0.25), limit=40)
+    return folder
 
 
 PROPERTIES = ["accuracy", "calibration", "error_detection"]
@@ -158,7 +155,8 @@ def test_a_difference_that_most_resamples_do_not_have_is_left_out(runs: Path, tm
     for number in range(2):
         classifier = WrongOnce(test.floats(slice(number, number + 1)))
         subject = Subject("wrong", classifier, "wrong", weights_sha256(classifier))
-        scorecard = evaluate(subject, tmp_path / f"{number}", data=data, device="cpu", properties=["error_detection"])
+        settings = {"device": "cpu", "budget": "standard", "properties": ["error_detection"]}
+        scorecard = evaluate(subject, data, out=tmp_path / f"{number}", **settings)
         assert scorecard.find("error_detection", "auroc").value > 0.5
     comparison = compare_runs([tmp_path / "0", tmp_path / "1"])
     assert entry(comparison, "auroc").difference == ""

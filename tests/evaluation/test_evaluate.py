@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,16 @@ import torch
 from helpers.classifiers import seeded_linear, small_classifier, write_tiny_data
 from helpers.evaluations import LIMIT, assert_same_records, figures_of, make_evaluations_small, measure, records_of
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
+import hardy
 from hardy.data import load_dataset
-from hardy.errors import ContractError, UsageError
+from hardy.errors import ContractError, RunError, UsageError
 from hardy.evaluation.evaluate import Progress, estimate, load_results
-from hardy.evaluation.properties import PROPERTIES, Metric
+from hardy.evaluation.framework import Metric, MetricKind
+from hardy.evaluation.properties import PROPERTIES
 from hardy.evaluation.scorecard import Scorecard, json_schema
-from hardy.evaluation.subject import PROBES
+from hardy.evaluation.subject import PROBES, load_subject
 from hardy.report.run import write_run_report
 from hardy.runs import Run
 
@@ -138,6 +143,136 @@ def test_another_seed_gives_other_attacks_and_the_same_predictions(whole: Path, 
     assert any(name.startswith("attack_mnist_test_pgd") for name in records.keys() - same)
 
 
+def test_paths_may_be_strings(tiny: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    settings = {"data": tiny, "data_dir": str(tmp_path), "properties": ["accuracy"]}
+    scorecard = measure(out, classifier=seeded_linear(side=8), **settings)  # type: ignore[arg-type]
+    assert Scorecard.read(f"{out}/scorecard.json") == scorecard
+    assert load_subject(Path("helpers.classifiers:small_classifier")).name == "helpers.classifiers:small_classifier"
+
+
+def color_classifier() -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(784, 3))
+
+
+def color_images(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed)), torch.arange(count) % 3
+
+
+def in_memory(model: nn.Module, data: Any, **settings: Any) -> Scorecard:
+    return hardy.evaluate(model, data, device="cpu", progress=False, **settings)
+
+
+def test_what_is_measured_in_memory_is_what_is_measured_on_disk(whole: Path, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    card = in_memory(small_classifier(), load_dataset("mnist/test"), validation="mnist", train="mnist", limit=LIMIT,
+                     budget="standard")  # fmt: skip
+    written = Scorecard.read(whole / "scorecard.json")
+    assert card.estimates == written.estimates
+    assert (card.warnings, card.skipped) == (written.warnings, written.skipped)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_color_classifier_is_measured_on_what_is_handed_in() -> None:
+    model, (images, labels) = color_classifier().train(), color_images(40)
+    before = copy.deepcopy(model.state_dict())
+    card = in_memory(model, (images, labels), validation=color_images(30, seed=1), train=color_images(50, seed=2))
+    with torch.no_grad():
+        right = (copy.deepcopy(model).eval()(images).argmax(1) == labels).double().mean()
+    assert float(card["accuracy"]) == pytest.approx(float(right))
+    assert card["adversarial/robust_accuracy"].dataset == "data/test"
+    assert card.properties == list(PROPERTIES)
+    assert {name for name in card.environment.data if name.startswith("data/")} == {
+        "data/test",
+        "data/validation",
+        "data/train",
+    }
+    assert {"mahalanobis", "energy", "combination"} <= scores_of(card)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def scores_of(card: Scorecard) -> set[object]:
+    return {it.setting.get("score") for it in card.estimates if it.property == "out_of_distribution"}
+
+
+def test_what_is_not_handed_in_is_skipped_with_the_reason() -> None:
+    model, data, ood = color_classifier(), color_images(40), ["out-of-distribution"]
+    alone = in_memory(model, data)
+    reasons = "\n".join(skip.reason for skip in alone.skipped)
+    assert "there are no training images" in reasons
+    assert "there are no validation images" in reasons
+    assert "energy" in scores_of(alone)
+    assert not {"mahalanobis", "combination"} & scores_of(alone)
+    with_train = in_memory(model, data, train=color_images(50, seed=2), properties=ood)
+    assert "mahalanobis" in scores_of(with_train)
+    assert "combination" not in scores_of(with_train)
+    with_validation = in_memory(model, data, validation=color_images(30, seed=1), properties=ood)
+    assert "combination" in scores_of(with_validation)
+    assert "mahalanobis" not in scores_of(with_validation)
+
+
+def test_a_loader_is_what_it_loads() -> None:
+    model, (images, labels) = color_classifier(), color_images(40)
+    loader = DataLoader(TensorDataset(images, labels), batch_size=16)
+    cards = [in_memory(model, data, properties=["accuracy"]) for data in (loader, (images.numpy(), labels.numpy()))]
+    assert cards[0].estimates == cards[1].estimates
+    assert cards[0].environment.data == cards[1].environment.data
+
+
+def test_out_of_distribution_images_may_be_handed_in() -> None:
+    ood = {"noise": color_images(20, seed=5)[0], "labelled": color_images(20, seed=6), "gray": torch.rand(9, 1, 16, 16)}
+    card = in_memory(color_classifier(), color_images(30), ood=ood, properties=["out-of-distribution"])
+    found = {it.dataset for it in card.estimates if it.metric == "auroc"}
+    assert found == {"data/test", "data/noise", "data/labelled"}
+    assert any("data/gray: its images are (1, 16, 16)" in skip.reason for skip in card.skipped)
+
+
+def test_classes_may_be_named() -> None:
+    card = in_memory(color_classifier(), color_images(30), classes=["red", "green", "blue"], properties=["accuracy"])
+    assert [it.setting["class"] for it in card.estimates if it.metric == "class_accuracy"] == ["red", "green", "blue"]
+
+
+def test_an_evaluation_of_images_in_memory_goes_on_with_the_same_images_only(tmp_path: Path) -> None:
+    model, out = color_classifier(), tmp_path / "run"
+    in_memory(model, color_images(30), properties=["accuracy"], out=out)
+    seen: list[Progress] = []
+    in_memory(model, color_images(30), resume=True, out=out, report=seen.append)
+    assert not seen
+    with pytest.raises(RunError, match="another data"):
+        in_memory(model, color_images(30, seed=9), resume=True, out=out)
+    _, results = load_results(Run.open(out))
+    with pytest.raises(UsageError, match=r"'data/test' is not at hand: .* hand them to evaluate again"):
+        results.dataset("data/test")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"data": (torch.rand(4, 3, 16, 16), torch.arange(5))}, "4 images and 5 labels"),
+        ({"data": (255 * torch.rand(6, 3, 16, 16), torch.arange(6) % 3)}, "lie in"),
+        ({"data": color_images(6), "classes": ["one", "two"]}, "the label 2"),
+        ({"data": color_images(6), "validation": color_images(6)}, "must not be what it is measured on"),
+        ({"data": color_images(6), "ood": {"test": color_images(6)}}, "two datasets are called 'data/test'"),
+        ({"data": color_images(6), "validation": 7}, "int"),
+    ],
+)
+def test_what_cannot_be_measured_on_is_refused(settings: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        in_memory(color_classifier(), settings.pop("data"), **settings)
+
+
+def test_a_bar_is_drawn_on_standard_error_unless_told_not_to(capsys: pytest.CaptureFixture[str]) -> None:
+    hardy.evaluate(color_classifier(), color_images(30), properties=["accuracy"], device="cpu")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.search(r"measuring .* 3/3 predict on data/test", captured.err)
+    in_memory(color_classifier(), color_images(30), properties=["accuracy"])
+    assert capsys.readouterr() == ("", "")
+
+
 def test_progress_counts_up_to_the_number_of_tasks(tmp_path: Path) -> None:
     seen: list[Progress] = []
     measure(tmp_path / "run", properties=["accuracy"], report=seen.append)
@@ -182,7 +317,7 @@ def test_the_evidence_is_found_again(whole: Path) -> None:
     found = {}
     for prop in chosen:
         for statistic in prop.metrics(results):
-            key = json.dumps([prop.name, statistic.metric, statistic.dataset, dict(statistic.setting)])
+            key = json.dumps([prop.name, statistic.kind.name, statistic.dataset, dict(statistic.setting)])
             found[key] = statistic.compute(np.ones(statistic.n))
     assert {key: found[key] for key in expected} == expected
 
@@ -265,7 +400,8 @@ def test_a_figure_that_is_not_defined_is_skipped_with_its_reason(tiny: str, tmp_
 
 
 def statistic_of(compute, **settings: Any) -> Metric:
-    return Metric("metric", "data", compute, (("data", np.arange(40)),), higher_is_better=True, **settings)
+    kind = MetricKind("metric", "Metric", higher_is_better=True)
+    return Metric(kind, compute, (("data", np.arange(40)),), **settings)
 
 
 def test_the_interval_of_a_figure_is_wilsons_a_known_one_or_a_bootstraps() -> None:

@@ -1,4 +1,4 @@
-"""Records on disk: whole shards only, one file a finished cell, and damage is named."""
+"""Records on disk: whole shards only, one file per finished measurement, and damage is named."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from hardy.errors import RunError
-from hardy.evaluation.properties import Measurement
-from hardy.evaluation.records import RecordStore, frame, read
+from hardy.evaluation.framework import Measurement
+from hardy.evaluation.records import MemoryStore, RecordStore, frame, read
 
-CELL = Measurement.of("predict", "mnist/test", 7, bins=3)
+MEASUREMENT = Measurement.of("predict", "mnist/test", 7, bins=3)
 INDICES = np.array([6, 2, 4, 0, 1, 5, 3])
 
 
@@ -28,61 +28,72 @@ def store(tmp_path: Path) -> RecordStore:
 
 def finished(store: RecordStore) -> RecordStore:
     for number, chosen in enumerate([(0, 1, 2), (3, 4, 5), (6,)]):
-        store.write(CELL, number, shard(*chosen))
-    store.finish(CELL, 3)
+        store.write(MEASUREMENT, number, shard(*chosen))
+    store.finish(MEASUREMENT, 3)
     return store
 
 
 def test_shards_become_one_file_in_the_order_of_the_index(store: RecordStore) -> None:
-    records = finished(store).load([CELL])[CELL]
+    records = finished(store).load([MEASUREMENT])[MEASUREMENT]
     assert records["index"].to_list() == list(range(7))
     assert records["label"].to_list() == [index % 3 for index in range(7)]
     assert records["logits"].to_numpy()[:, 1].tolist() == [-index for index in range(7)]
     assert records["logits"].to_numpy().dtype == np.float32
-    assert [path.name for path in store.folder.iterdir()] == [f"{CELL.key}.parquet"]
+    assert [path.name for path in store.folder.iterdir()] == [f"{MEASUREMENT.key}.parquet"]
 
 
 def test_what_is_missing_is_known_at_every_point(store: RecordStore) -> None:
-    assert store.missing(CELL, 3) == [0, 1, 2]
-    store.write(CELL, 1, shard(3, 4, 5))
-    assert store.missing(CELL, 3) == [0, 2]
-    store.write(CELL, 0, shard(0, 1, 2))
-    store.write(CELL, 2, shard(6))
-    assert store.missing(CELL, 3) == []
-    store.finish(CELL, 3)
-    assert store.missing(CELL, 3) == []
+    assert store.missing(MEASUREMENT, 3) == [0, 1, 2]
+    store.write(MEASUREMENT, 1, shard(3, 4, 5))
+    assert store.missing(MEASUREMENT, 3) == [0, 2]
+    store.write(MEASUREMENT, 0, shard(0, 1, 2))
+    store.write(MEASUREMENT, 2, shard(6))
+    assert store.missing(MEASUREMENT, 3) == []
+    store.finish(MEASUREMENT, 3)
+    assert store.missing(MEASUREMENT, 3) == []
 
 
 def test_finishing_twice_changes_nothing(store: RecordStore) -> None:
     finished(store)
-    before = (store.folder / f"{CELL.key}.parquet").read_bytes()
-    store.finish(CELL, 3)
-    assert (store.folder / f"{CELL.key}.parquet").read_bytes() == before
+    before = (store.folder / f"{MEASUREMENT.key}.parquet").read_bytes()
+    store.finish(MEASUREMENT, 3)
+    assert (store.folder / f"{MEASUREMENT.key}.parquet").read_bytes() == before
 
 
 def test_a_kill_between_finishing_and_tidying_leaves_nothing_doubled(store: RecordStore) -> None:
     finished(store)
-    store.write(CELL, 0, shard(0, 1, 2))
-    assert store.missing(CELL, 3) == []
-    store.finish(CELL, 3)
-    assert len(store.load([CELL])[CELL]) == 7
-    assert [path.name for path in store.folder.iterdir()] == [f"{CELL.key}.parquet"]
+    store.write(MEASUREMENT, 0, shard(0, 1, 2))
+    assert store.missing(MEASUREMENT, 3) == []
+    store.finish(MEASUREMENT, 3)
+    assert len(store.load([MEASUREMENT])[MEASUREMENT]) == 7
+    assert [path.name for path in store.folder.iterdir()] == [f"{MEASUREMENT.key}.parquet"]
+
+
+def test_records_in_memory_are_those_on_disk(store: RecordStore) -> None:
+    memory = MemoryStore()
+    assert memory.missing(MEASUREMENT, 3) == [0, 1, 2]
+    for number, chosen in [(2, (6,)), (0, (0, 1, 2)), (1, (3, 4, 5))]:
+        memory.write(MEASUREMENT, number, shard(*chosen))
+        assert number not in memory.missing(MEASUREMENT, 3)
+    memory.finish(MEASUREMENT, 3)
+    assert memory.missing(MEASUREMENT, 3) == []
+    assert memory.load([MEASUREMENT])[MEASUREMENT].equals(finished(store).load([MEASUREMENT])[MEASUREMENT])
 
 
 def test_a_failed_write_leaves_nothing(store: RecordStore) -> None:
     with pytest.raises(AttributeError):
-        store.write(CELL, 0, None)  # type: ignore[arg-type]
-    assert store.missing(CELL, 1) == [0]
+        store.write(MEASUREMENT, 0, None)  # type: ignore[arg-type]
+    assert store.missing(MEASUREMENT, 1) == [0]
     assert not [path for path in store.folder.rglob("*") if path.is_file()]
 
 
 def test_a_damaged_shard_is_named(store: RecordStore) -> None:
     for number in range(3):
-        store.write(CELL, number, shard(number))
-    path = store.folder / CELL.key / "00001.parquet"
+        store.write(MEASUREMENT, number, shard(number))
+    path = store.folder / MEASUREMENT.key / "00001.parquet"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(RunError, match=r"00001\.parquet cannot be read.*remove the file and use --resume"):
-        store.finish(CELL, 3)
+        store.finish(MEASUREMENT, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet at all"])
@@ -94,21 +105,21 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path, content: bytes) -> N
 
 def test_records_of_another_number_of_examples_are_refused(store: RecordStore) -> None:
     finished(store)
-    path = store.folder / f"{CELL.key}.parquet"
+    path = store.folder / f"{MEASUREMENT.key}.parquet"
     pl.concat([shard(0, 1, 2, 3, 4, 5), shard(5)]).write_parquet(path)
     with pytest.raises(RunError, match="holds 7 rows with 6 different examples where 7 were planned"):
-        store.load([CELL])
+        store.load([MEASUREMENT])
     shard(0, 1).write_parquet(path)
     with pytest.raises(RunError, match="holds 2 rows"):
-        store.load([CELL])
+        store.load([MEASUREMENT])
 
 
 def test_records_without_their_columns_are_refused(store: RecordStore) -> None:
     finished(store)
-    path = store.folder / f"{CELL.key}.parquet"
+    path = store.folder / f"{MEASUREMENT.key}.parquet"
     pl.DataFrame({"something": range(7)}).write_parquet(path)
     with pytest.raises(RunError, match="with 0 different examples"):
-        store.load([CELL])
+        store.load([MEASUREMENT])
 
 
 def test_measurements_that_differ_have_files_that_differ() -> None:

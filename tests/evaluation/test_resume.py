@@ -174,8 +174,35 @@ def test_the_run_of_another_classifier_is_not_evaluated_into(tmp_path: Path) -> 
 
 def test_a_run_of_a_newer_schema_is_refused(copied: Path) -> None:
     manifest = json.loads((copied / "run.json").read_text())
-    (copied / "run.json").write_text(json.dumps(manifest | {"schema": 2}))
-    with pytest.raises(RunError, match=r"schema 2.*upgrade"):
+    (copied / "run.json").write_text(json.dumps(manifest | {"schema": 99}))
+    with pytest.raises(RunError, match=r"schema 99.*upgrade"):
+        measure(copied, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": None}, r"run\.json is damaged: evaluation\.schema"),
+        ({"schema": 1}, "holds an evaluation by an older hardy; evaluate again into another folder with --out"),
+        ({"schema": 3}, "holds an evaluation by a newer hardy"),
+        ({"seed": "zero"}, r"run\.json is damaged: evaluation\.seed"),
+        ({"unheard_of": 1}, r"run\.json is damaged: evaluation\.unheard_of"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_read_is_refused(copied: Path, change: dict, message: str) -> None:
+    manifest = json.loads((copied / "run.json").read_text())
+    manifest["evaluation"] |= change
+    (copied / "run.json").write_text(json.dumps(manifest))
+    for use in (lambda: load_results(Run.open(copied)), lambda: measure(copied, resume=True)):
+        with pytest.raises(RunError, match=message):
+            use()
+
+
+def test_an_evaluation_of_before_it_named_a_schema_is_refused(copied: Path) -> None:
+    manifest = json.loads((copied / "run.json").read_text())
+    del manifest["evaluation"]["schema"]
+    (copied / "run.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="older hardy"):
         measure(copied, resume=True)
 
 

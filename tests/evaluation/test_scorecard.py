@@ -66,7 +66,7 @@ def metric(**changes) -> Estimate:
     return Estimate(**(default | changes))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(metrics, max_size=3), st.lists(st.text(), max_size=2), st.one_of(st.none(), st.integers(1, 10**6)))
 def test_what_is_written_can_be_read_again_and_fits_the_schema(tmp_path_factory, figures, warnings, limit) -> None:
     written = scorecard_of(
@@ -185,5 +185,70 @@ def test_a_metric_is_found_by_what_tells_it_apart() -> None:
     assert scorecard.find("accuracy", "robust_accuracy", eps=0.3) is strong
     assert scorecard.find("accuracy", "robust_accuracy", eps=0.3, dataset="digits/test") is elsewhere
     for wrong in ({"eps": 0.2}, {"norm": "l2"}, {"dataset": "glyphs/test"}):
-        with pytest.raises(KeyError, match="accuracy/robust_accuracy"):
+        with pytest.raises(KeyError, match="no estimate accuracy/robust_accuracy"):
             scorecard.find("accuracy", "robust_accuracy", **wrong)
+
+
+def test_an_estimate_is_found_by_its_name() -> None:
+    weak = metric(property="adversarial", metric="robust_accuracy", value=0.6, setting={"eps": 0.1})
+    strong = metric(property="adversarial", metric="robust_accuracy", setting={"eps": 0.3}, headline=True)
+    flips = [metric(property="shift", metric="flip_rate", value=value) for value in (0.1, 0.2)]
+    card = scorecard_of(metric(), weak, strong, metric(property="shift"), *flips)
+    assert card["adversarial/robust_accuracy"] is card["robust_accuracy"] is strong
+    assert card["shift/flip_rate"] is flips[0]
+    assert card["accuracy"] is card.estimates[0]
+    assert card["shift/accuracy"].property == "shift"
+    assert float(card["robust_accuracy"]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("adversarial/robust_acuracy", "no estimate 'adversarial/robust_acuracy': .* adversarial/robust_accuracy"),
+        ("nothing like it", "no estimate 'nothing like it': .*calibration/ece"),
+        ("ece", "several estimates 'ece': .*calibration/ece.*shift/ece|several .*shift/ece.*calibration/ece"),
+        ("", "no estimate ''"),
+    ],
+)
+def test_a_name_that_no_estimate_or_several_have_is_told_what_there_is(name: str, message: str) -> None:
+    card = scorecard_of(
+        metric(property="adversarial", metric="robust_accuracy"),
+        metric(property="calibration", metric="ece"),
+        metric(property="shift", metric="ece"),
+    )
+    with pytest.raises(KeyError, match=message):
+        card[name]
+
+
+def test_a_frame_has_one_row_per_estimate() -> None:
+    card = scorecard_of(metric(setting={"eps": 0.3, "attack": "pgd"}), metric(value=0.25, higher_is_better=None))
+    frame = card.to_frame()
+    assert frame["value"].to_list() == [0.5, 0.25]
+    assert [json.loads(text) for text in frame["setting"]] == [{"eps": 0.3, "attack": "pgd"}, {}]
+    assert frame["higher_is_better"].to_list() == [True, None]
+    assert len(scorecard_of().to_frame()) == 0
+
+
+def test_a_notebook_shows_headlines_and_warnings_and_runs_nothing_of_them() -> None:
+    card = scorecard_of(
+        metric(headline=True, setting={"eps": 0.3}),
+        metric(title="Not shown"),
+        warnings=["<script>alert(1)</script>"],
+    )
+    page = card._repr_html_()
+    assert "50.00% (25.00% to 75.00%)" in page
+    assert "mnist/test, eps 0.3" in page
+    assert "Not shown" not in page
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_what_is_printed_is_short() -> None:
+    text = repr(scorecard_of(metric(headline=True, setting={"eps": 0.3}), *[metric()] * 100, warnings=["beware"]))
+    assert text == str(
+        scorecard_of(metric(headline=True, setting={"eps": 0.3}), *[metric()] * 100, warnings=["beware"])
+    )
+    assert text.splitlines() == [
+        "Scorecard of compact: 101 estimates, 1 warnings, 0 skipped",
+        "  accuracy/accuracy: 50.00% (25.00% to 75.00%); mnist/test, eps 0.3; 100 examples",
+    ]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hardy.attacks import Attack, Outcome, run_attack
+from hardy.attacks import Attack, AttackResult, run_attack
 from hardy.attacks.attack import value_and_gradient
 from hardy.rng import Randomness
 from hardy.threats import NORMS, Norm, ThreatModel
@@ -54,13 +54,13 @@ def found_by(
     attack: Attack, classifier: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, rng: Randomness
 ) -> Tensor:
     """What the attack's function returns, called as the engine calls it, before anything is judged."""
-    given = dict(attack.settings)
-    if attack.rough:
-        given["rough"] = classifier
-    if attack.clean_gradient:
+    given = dict(attack.settings) | ({"rng": rng} if attack.takes("rng") else {})
+    if attack.takes("fast_model"):
+        given["fast_model"] = classifier
+    if attack.takes("clean_gradient"):
         given["clean_gradient"] = value_and_gradient(classifier, images, labels)[1]
     with torch.no_grad():
-        return attack.function(classifier, images, labels, threat, rng=rng, **given)
+        return attack.function(classifier, images, labels, threat, **given)
 
 
 def run(
@@ -69,7 +69,7 @@ def run(
     classifier: nn.Module | None = None,
     images: Tensor | None = None,
     labels: Tensor | None = None,
-) -> Outcome:
+) -> AttackResult:
     """Attack the classifier's own answers, so that every clean image is right, unless there are ``labels``."""
     classifier = classifier or undecided(2)
     images = grey_images() if images is None else images

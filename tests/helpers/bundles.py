@@ -29,20 +29,20 @@ def write_small_run(folder: Path, recipe: Recipe) -> Path:
 
 
 def small_bundle(run: Path, **settings: object) -> Bundle:
-    """Its promises are measured on few pictures."""
+    """Its refusal is measured on few images."""
     with pytest.MonkeyPatch.context() as patch:
         measure_little(patch)
         return fit_bundle(run, **settings)  # type: ignore[arg-type]
 
 
 def measure_little(patch: pytest.MonkeyPatch) -> None:
-    """Let bundles measure their promises on few pictures."""
-    patch.setattr("hardy.deployment.fit.MADE", 10)
+    """Let bundles measure refusal on few images."""
+    patch.setattr("hardy.deployment.fit.IMAGES_PER_KIND", 10)
     patch.setattr("hardy.deployment.fit.VARIANTS", 1)
     patch.setattr("hardy.deployment.fit.EXPOSURE_FONTS", ("DejaVuSansMono", "cmr10"))
 
 
 def write_small_bundle(folder: Path, run: Path) -> Path:
     bundle = small_bundle(run, detector="nearest_neighbours", alpha=0.1)
-    write_bundle(folder / "bundle", bundle, bundle_card(bundle.facts))
+    write_bundle(folder / "bundle", bundle, bundle_card(bundle.manifest))
     return folder / "bundle"

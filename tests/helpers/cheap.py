@@ -1,65 +1,55 @@
-"""Attacks that search for a moment only, few corruptions and quickly fitted detectors, for tests of what follows."""
+"""Attacks that search for a moment only, and budgets of few examples, few corruptions and quickly fitted detectors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from hardy.attacks import ATTACKS, SUITES, Attack
-from hardy.evaluation.properties.adversarial import metrics as adversarial
-from hardy.evaluation.properties.ood import measure as detecting
-from hardy.evaluation.properties.shift import measure as corrupting
+from hardy.attacks import ATTACKS, Attack
+from hardy.evaluation.budget import BUDGETS, Budget
 
 _AT_MOST = {
     "steps": 3,
-    "restarts": 1,
-    "targets": 2,
+    "n_restarts": 1,
+    "n_target_classes": 2,
     "repeats": 5,
-    "searches": 2,
+    "binary_search_steps": 2,
     "samples": 2,
     "candidates": 3,
-    "queries": 40,
+    "n_queries": 40,
 }
 
 
 def cheaper(attack: Attack) -> Attack:
     """The attack with fewer steps, restarts, targets, …"""
-    settings, refining = (
-        None if given is None else {name: _cut(name, value) for name, value in given.items()}
-        for given in (attack.settings, attack.refining)
-    )
-    return replace(attack, settings=settings, refining=refining)
+    return attack.with_settings(**_fewer(attack))
 
 
-def make_attacks_cheaper(patch: pytest.MonkeyPatch) -> None:
-    """Whatever looks an attack up by its name gets a cheap one; fewer radii; and no surrogate is trained."""
-    for name, attack in ATTACKS.items():
-        patch.setitem(ATTACKS, name, cheaper(attack))
-    for name, suite in SUITES.items():
-        patch.setitem(SUITES, name, tuple(map(cheaper, suite)))
-    patch.setattr(adversarial, "STUDY", tuple(sweep._replace(eps=sweep.eps[:3]) for sweep in adversarial.STUDY))
-    patch.setattr("hardy.evaluation.properties.adversarial.masking.BLACK_BOX", ATTACKS["repeated-noise"])
-    patch.setattr("hardy.evaluation.properties.adversarial.masking._surrogate", lambda _data, _dataset, _device: None)
+def _fewer(attack: Attack) -> dict[str, int]:
+    fewer = {name: most for name, most in _AT_MOST.items() if name in attack.settings}
+    return {name: min(most, attack.settings[name] or most) for name, most in fewer.items()}
 
 
-def make_shift_cheaper(patch: pytest.MonkeyPatch) -> None:
-    """Three corruptions of MNIST-C, two validation ones on the larger budgets."""
+def tiny(name: str = "quick") -> Budget:
+    """A budget that takes a moment: the parts of the budget of that name, each on next to nothing."""
+    budget = BUDGETS[name]
     few = ("shot_noise", "translate", "stripe")
-    more = (*few, "gaussian_noise", "inverse")
-    patch.setattr(corrupting, "FAMILIES", {"quick": few, "standard": more, "full": more})
+    settings = {attack.name: _fewer(attack) for attack in ATTACKS.values()}
+    return replace(
+        budget,
+        resamples=60,
+        surrogate=False,
+        attack_settings={name: changed for name, changed in settings.items() if changed},
+        corruptions=few if budget.corruptions else (*few, "gaussian_noise", "inverse"),
+        detector_training=150,
+        detector_validation=40,
+        transformed=25,
+        perturbed=budget.perturbed and 25,
+    )
 
 
-def make_detection_cheaper(patch: pytest.MonkeyPatch) -> None:
-    """Detectors fitted on few images, as many made and moved outliers as tests take of other cells."""
-    small = {"training": 150, "fitting": 40, "made": 25}
-    for budget, size in list(detecting.SIZES.items()):
-        patch.setitem(detecting.SIZES, budget, size._replace(**small, moved=min(size.moved, 25)))
-
-
-def _cut(name: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _cut(name, inner) for key, inner in value.items()}
-    return min(value, _AT_MOST[name]) if name in _AT_MOST else value
+def make_budgets_tiny(patch: pytest.MonkeyPatch) -> None:
+    """Whoever names a budget gets the tiny one."""
+    for name, budget in {name: tiny(name) for name in BUDGETS}.items():
+        patch.setitem(BUDGETS, name, budget)

@@ -15,7 +15,7 @@ from hardy.evaluation.evaluate import evaluate
 from hardy.evaluation.scorecard import Scorecard
 from hardy.evaluation.subject import Subject
 from hardy.models.weights import weights_sha256
-from helpers.cheap import make_attacks_cheaper, make_detection_cheaper, make_shift_cheaper
+from helpers.cheap import make_budgets_tiny
 from helpers.classifiers import small_classifier
 
 LIMIT = 25
@@ -23,13 +23,9 @@ SHARD = 12
 
 
 def make_evaluations_small(patch: pytest.MonkeyPatch) -> None:
-    """Several shards a cell though there are few examples; few resamples, cheap attacks and few corruptions, which take
-    the time."""
+    """Several shards per measurement though there are few examples, and tiny budgets."""
     patch.setattr(hardy.evaluation.evaluate, "SHARD", SHARD)
-    patch.setattr(hardy.evaluation.evaluate, "RESAMPLES", 60)
-    make_attacks_cheaper(patch)
-    make_shift_cheaper(patch)
-    make_detection_cheaper(patch)
+    make_budgets_tiny(patch)
 
 
 def subject_of(classifier: nn.Module) -> Subject:
@@ -37,8 +33,8 @@ def subject_of(classifier: nn.Module) -> Subject:
 
 
 def measure(out: Path, **settings: Any) -> Scorecard:
-    settings = {"limit": LIMIT, "device": "cpu"} | settings
-    return evaluate(subject_of(settings.pop("classifier", None) or small_classifier()), out, **settings)
+    settings = {"limit": LIMIT, "device": "cpu", "budget": "standard", "progress": False} | settings
+    return evaluate(subject_of(settings.pop("classifier", None) or small_classifier()), out=out, **settings)
 
 
 def records_of(out: Path) -> dict[str, pl.DataFrame]:

@@ -1,4 +1,4 @@
-"""Pages read back, and a scorecard to show on them."""
+"""Photos read back, and a scorecard to show on them."""
 
 from __future__ import annotations
 

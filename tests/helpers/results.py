@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_softmax, logsumexp
 
 from hardy.data import Dataset
+from hardy.evaluation.budget import BUDGETS
 from hardy.evaluation.charts import Chart
+from hardy.evaluation.framework import EvaluationContext, Measurement, Metric, Property, Results
 from hardy.evaluation.predictions import members_measurement, prediction_measurement
-from hardy.evaluation.properties import PROPERTIES, EvaluationContext, Measurement, Metric, Property, Results
-from hardy.evaluation.properties.calibration.metrics import attacked_measurement
+from hardy.evaluation.properties import PROPERTIES
+from hardy.evaluation.properties.calibration.measure import attacked_measurement
 from hardy.evaluation.records import frame
 from hardy.ood import SCORES
+from hardy.rng import host_generator
 
 INSIDE, OUTSIDE, VALIDATION = "toy/test", "other/test", "toy/validation"
 
@@ -24,7 +29,7 @@ def images_of(count: int) -> torch.Tensor:
     return torch.arange(count * 4, dtype=torch.uint8).reshape(count, 1, 2, 2)
 
 
-def evidence_of(
+def results_of(
     logits: NDArray,
     labels: NDArray,
     outside: NDArray | None = None,
@@ -49,7 +54,7 @@ def evidence_of(
         | ({} if outside is None else {OUTSIDE: len(outside)})
         | ({} if validation is None else {VALIDATION: len(validation[1])}),
         classes=logits.shape[1],
-        budget="full",
+        budget=BUDGETS["full"],
         members=0 if members is None else len(members[0]),
     )
     names = tuple("abcdefgh"[:classes])
@@ -58,10 +63,10 @@ def evidence_of(
     attacked = attacked_measurement(context)
     records[attacked] = records[prediction_measurement(context, INSIDE)].head(attacked.examples)
     if outside is not None:
-        unlabelled = np.full(len(outside), -1)
-        sets[OUTSIDE] = Dataset(OUTSIDE, images_of(len(outside)), torch.from_numpy(unlabelled), names)
+        unlabeled = np.full(len(outside), -1)
+        sets[OUTSIDE] = Dataset(OUTSIDE, images_of(len(outside)), torch.from_numpy(unlabeled), names)
         for found in _detect_measurements(context):
-            answers, truth = (outside, unlabelled) if found.dataset == OUTSIDE else (logits, labels)
+            answers, truth = (outside, unlabeled) if found.dataset == OUTSIDE else (logits, labels)
             scores = {name: score(answers) for name, score in SCORES.items()}
             rows = np.arange(len(truth))
             columns = {"logits": answers.astype(np.float32)} | scores
@@ -85,34 +90,57 @@ def _detect_measurements(context: EvaluationContext) -> Sequence[Measurement]:
     return PROPERTIES["out_of_distribution"].plan(context).measurements
 
 
-def random_evidence(count: int = 300, seed: int = 0) -> tuple[Results, NDArray, NDArray]:
+def random_results(count: int = 300, seed: int = 0) -> tuple[Results, NDArray, NDArray]:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, count)
     logits = (2.0 * rng.normal(size=(count, 3)) + 2.0 * np.eye(3)[labels]).astype(np.float32)
-    return evidence_of(logits, labels, rng.normal(size=(80, 3))), logits, labels
+    return results_of(logits, labels, rng.normal(size=(80, 3))), logits, labels
+
+
+def answers(n: int, *purpose: str, temperature: float = 2.0) -> tuple[NDArray, NDArray]:
+    """Logits of three classes that are ``temperature`` times too large, and labels."""
+    rng = host_generator(0, *purpose)
+    logits = 2.0 * temperature * rng.normal(size=(n, 3))
+    truth = softmax(logits / temperature).cumsum(axis=1)
+    return logits, (truth < rng.random((n, 1))).sum(axis=1).clip(max=2)
+
+
+def calibratable_results(n: int = 900, *, temperature: float = 2.0, **more: object) -> Results:
+    logits, labels = answers(n, "test", temperature=temperature)
+    validation = answers(1500, "held out", temperature=temperature)
+    return results_of(logits, labels, validation=validation, **more)  # type: ignore[arg-type]
+
+
+def ensemble_results() -> Results:
+    members = []
+    for name, n in (("test", 400), ("held out", 600)):
+        logits, labels = answers(n, name)
+        noise = 2.0 * host_generator(1, name).normal(size=(3, n, 3))
+        members.append((logits + noise, labels))
+    means = [np.asarray(logsumexp(log_softmax(given, axis=2), axis=0)) - math.log(3) for given, _ in members]
+    return results_of(
+        means[0], members[0][1], validation=(means[1], members[1][1]), members=(members[0][0], members[1][0])
+    )
 
 
 def values_of(prop: Property, results: Results) -> dict[tuple, float]:
-    return {
-        (statistic.metric, *sorted(statistic.setting.items())): statistic.compute(np.ones(statistic.n))
-        for statistic in prop.metrics(results)
-    }
+    return {(metric.kind.name, *sorted(metric.setting.items())): value(metric) for metric in prop.metrics(results)}
 
 
-def found(prop: str, results: Results, metric: str, **setting: object) -> Metric:
-    """The statistic with these settings; of several that with the fewest besides, which must be one."""
+def found(prop: str, results: Results, name: str, **setting: object) -> Metric:
+    """The metric with these settings; of several that with the fewest besides, which must be one."""
     candidates = [
-        statistic
-        for statistic in PROPERTIES[prop].metrics(results)
-        if statistic.metric == metric and setting.items() <= dict(statistic.setting).items()
+        metric
+        for metric in PROPERTIES[prop].metrics(results)
+        if metric.kind.name == name and setting.items() <= dict(metric.setting).items()
     ]
-    fewest = min(len(statistic.setting) for statistic in candidates)
-    (statistic,) = [statistic for statistic in candidates if len(statistic.setting) == fewest]
-    return statistic
+    fewest = min(len(metric.setting) for metric in candidates)
+    (metric,) = [metric for metric in candidates if len(metric.setting) == fewest]
+    return metric
 
 
-def value(statistic: Metric) -> float:
-    return statistic.compute(np.ones(statistic.n))
+def value(metric: Metric) -> float:
+    return metric.compute(np.ones(metric.n))
 
 
 def chart(charts: Sequence[Chart], title: str) -> Chart:

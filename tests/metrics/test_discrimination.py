@@ -44,10 +44,7 @@ def test_figures_equal_scikit_learn(ties: bool, weighted: bool) -> None:
     negative, positive = some_scores(ties)
     truth, scores = labelled(negative, positive)
     weights = host_generator(0, "weights").integers(0, 4, len(truth)).astype(float) if weighted else None
-    split = len(negative)
-    given_weights = (
-        {} if weights is None else {"weights_negative": weights[:split], "weights_positive": weights[split:]}
-    )
+    given_weights = {} if weights is None else {"weights": weights}
     assert auroc(negative, positive, **given_weights) == pytest.approx(
         peer.roc_auc_score(truth, scores, sample_weight=weights), abs=1e-12
     )
@@ -109,8 +106,8 @@ def test_one_class_has_no_figure(figure) -> None:
     some, none = np.array([1.0, 2.0]), np.array([])
     assert np.isnan(figure(some, none))
     assert np.isnan(figure(none, some))
-    assert np.isnan(figure(some, some, weights_positive=np.zeros(2)))
-    assert np.isnan(figure(some, some, weights_negative=np.zeros(2)))
+    assert np.isnan(figure(some, some, weights=np.array([1.0, 1.0, 0.0, 0.0])))
+    assert np.isnan(figure(some, some, weights=np.array([0.0, 0.0, 1.0, 1.0])))
 
 
 def test_a_prepared_figure_can_be_used_again() -> None:
@@ -121,7 +118,7 @@ def test_a_prepared_figure_can_be_used_again() -> None:
         once = prepare(negative, positive)
         for weights in resamples:
             often = np.split(weights, [len(negative)])
-            assert once(weights) == figure(negative, positive, weights_negative=often[0], weights_positive=often[1])
+            assert once(weights) == figure(negative, positive, weights=np.concatenate(often))
         assert once(None) == figure(negative, positive)
 
 

@@ -39,10 +39,8 @@ def split(figure: Callable[..., float]) -> Metric:
     """A two-sample metric on the examples without and with the flag."""
 
     def measured(data: Data, weights: NDArray | None) -> float:
-        negative, positive = data.score[~data.flag], data.score[data.flag]
-        if weights is None:
-            return figure(negative, positive)
-        return figure(negative, positive, weights_negative=weights[~data.flag], weights_positive=weights[data.flag])
+        joined = None if weights is None else np.concatenate([weights[~data.flag], weights[data.flag]])
+        return figure(data.score[~data.flag], data.score[data.flag], weights=joined)
 
     return measured
 
@@ -133,9 +131,7 @@ def test_roc_curve_with_weights_is_that_of_the_repeated_examples() -> None:
     rng = host_generator(0, "roc")
     negative, positive = rng.integers(0, 8, 30), rng.integers(3, 11, 20)
     often = rng.integers(0, 4, 30), rng.integers(0, 4, 20)
-    weighted = metrics.roc_curve(
-        negative, positive, weights_negative=often[0].astype(float), weights_positive=often[1].astype(float)
-    )
+    weighted = metrics.roc_curve(negative, positive, weights=np.concatenate(often).astype(float))
     assert_same(weighted, metrics.roc_curve(np.repeat(negative, often[0]), np.repeat(positive, often[1])))
 
 
@@ -180,8 +176,8 @@ def test_weights_that_are_no_counts_are_refused(name: str, weights: NDArray, mes
 def test_weights_of_another_length_are_refused() -> None:
     with pytest.raises(UsageError, match=r"shape \(2,\).*3 examples"):
         metrics.aurc(DATA.score, DATA.flag, weights=np.ones(2))
-    with pytest.raises(UsageError, match=r"shapes \(2,\) and \(1,\) for 1 negatives and 2 positives"):
-        metrics.auroc(np.zeros(1), np.ones(2), weights_negative=np.ones(2), weights_positive=np.ones(1))
+    with pytest.raises(UsageError, match=r"shape \(2,\).*3 examples"):
+        metrics.auroc(np.zeros(1), np.ones(2), weights=np.ones(2))
 
 
 def test_weighted_mean_leaves_out_what_does_not_count() -> None:

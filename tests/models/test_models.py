@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers.docs import run_examples
 from torch import Tensor, nn
 
 from hardy.errors import UsageError
-from hardy.models import MODELS, Ensemble, SimpleNet, build_model, parameter_count
+from hardy.models import MODELS, Ensemble, SimpleNet, build_model, parameter_count, predict_logits, register
 from hardy.models.study import SIMPLE_NETS
 
 STUDY_ENSEMBLE = ("kernel3", "kernel5", "kernel7")
@@ -150,6 +152,35 @@ def test_unknown_arguments_are_refused(name: str, arguments: dict[str, Any], mes
 def test_the_compact_network_takes_other_sizes_and_channels(size: int, channels: int, classes: int) -> None:
     model = build_model("compact", width=4, size=size, channels=channels, classes=classes).eval()
     assert model(torch.rand(3, channels, size, size)).shape == (3, classes)
+
+
+def test_a_network_of_ones_own_is_built_by_its_name() -> None:
+    try:
+
+        @register(name="mine")
+        def mine(classes: int = 10) -> nn.Module:
+            return nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
+
+        assert build_model("mine", classes=3)(images(2)).shape == (2, 3)
+        with pytest.raises(UsageError, match=r"model 'mine'.*it takes .*classes"):
+            build_model("mine", width=3)
+        with pytest.raises(UsageError, match="there is a model 'mine' already"):
+            register(name="mine")(mine)
+    finally:
+        MODELS.remove("mine")
+
+
+@pytest.mark.parametrize("function", [build_model, register])
+def test_its_example_runs(function: Callable[..., object]) -> None:
+    run_examples(function, function.__name__)
+
+
+def test_logits_are_predicted_batch_by_batch_without_gradients() -> None:
+    model, batch = model_of("compact"), images(7)
+    found = predict_logits(model, batch, 3)
+    assert not found.requires_grad
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, model(batch).detach(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -15,7 +15,7 @@ from hardy.metrics import auroc
 from hardy.models import Compact, Ensemble, SimpleNet, Strided, StudyCNN
 from hardy.ood import OdinSetting, choose_odin, extract, odin_scores
 from hardy.ood.logit_scores import max_softmax
-from hardy.ood.odin import surer
+from hardy.ood.odin import odin_perturb
 from hardy.validation import frozen_evaluation
 
 
@@ -129,7 +129,7 @@ class Squashed(Without):
     ("model", "reason"),
     [
         (Linear(torch.ones(10, 784), torch.zeros(10)), r"no nn\.Linear"),
-        (Without(), "not given one vector an image"),
+        (Without(), "not given one vector per image"),
         (Squashed(), "not a linear map"),
     ],
 )
@@ -146,7 +146,7 @@ class TestOdin:
         setting = OdinSetting(1.0, 0.02)
         with torch.no_grad():
             before = model(images).softmax(1).max(1).values
-            after = model(surer(model, images, setting)).softmax(1).max(1).values
+            after = model(odin_perturb(model, images, setting)).softmax(1).max(1).values
         assert (after > before).float().mean() > 0.95
         assert odin_scores(model, images, setting).mean() < odin_scores(model, images, OdinSetting(1.0, 0.0)).mean()
 
@@ -155,7 +155,7 @@ class TestOdin:
         weight = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
         model = Linear(weight, torch.tensor([100.0, 0.0]))
         images = torch.full((3, 1, 4, 4), 0.5)
-        step = surer(model, images, OdinSetting(0.33, 0.1)) - images
+        step = odin_perturb(model, images, OdinSetting(0.33, 0.1)) - images
         assert step.flatten(1)[0] == pytest.approx(0.1 * (weight[0] - weight[1]).sign(), abs=1e-6)
 
     def test_without_a_step_it_is_max_softmax_at_the_temperature(self) -> None:
@@ -167,9 +167,9 @@ class TestOdin:
     def test_images_stay_in_range_and_do_not_depend_on_their_batch(self) -> None:
         model, images = small_classifier().eval(), digits()
         setting = OdinSetting(0.33, 0.1)
-        moved = surer(model, images, setting)
-        assert moved.min() >= 0.0
-        assert moved.max() <= 1.0
+        perturbed = odin_perturb(model, images, setting)
+        assert perturbed.min() >= 0.0
+        assert perturbed.max() <= 1.0
         assert odin_scores(model, images, setting, 7) == pytest.approx(odin_scores(model, images, setting), abs=1e-3)
 
     def test_it_chooses_what_tells_the_outliers_apart(self) -> None:

@@ -5,6 +5,7 @@ from typing import Any, cast
 from helpers.reports import Page, scorecard
 
 from hardy.evaluation.charts import Table
+from hardy.evaluation.evaluate import Evaluation
 from hardy.evaluation.framework import Plan, Property
 from hardy.report.run import write_run_report
 
@@ -21,7 +22,7 @@ def test_what_was_just_evaluated_is_not_read_again(tmp_path):
         draw=lambda seen: [Table("Drawn from these results", "", ("a",), ())] if seen is results else [],
         functions={},
     )
-    page = write_run_report(tmp_path, evaluation=(scorecard(), [prop], results))
+    page = write_run_report(tmp_path, evaluation=Evaluation(scorecard(), [prop], results))
     words = Page(page.read_text(encoding="utf-8")).words
     assert "How often it is right." in words
     assert "Drawn from these results" in words

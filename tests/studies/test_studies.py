@@ -5,23 +5,38 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
+from helpers.classifiers import small_classifier
+from torch import nn
 
 from hardy.augmentations import augment
+from hardy.data import load_dataset
 from hardy.errors import RunError, UsageError
+from hardy.evaluation.budget import BUDGETS
+from hardy.evaluation.framework import (
+    EvaluationContext,
+    Measurement,
+    Metric,
+    Plan,
+    Property,
+    Results,
+    Shard,
+    mean_of,
+)
+from hardy.evaluation.predictions import measure_predictions, predictions_of
+from hardy.evaluation.records import frame
+from hardy.evaluation.scorecard import Scorecard
 from hardy.metrics import auroc, ece
-from hardy.models import Compact
 from hardy.rng import Randomness
-from hardy.studies import STUDIES, Options, Page, Study, get_study, run_study
+from hardy.studies import STUDIES, Options, Page, Study, run_study
 from hardy.studies.augmentation import (
     EFFORTS,
     SHARES,
@@ -32,14 +47,23 @@ from hardy.studies.augmentation import (
     augment_once,
     training_list,
 )
+from hardy.studies.augmentation_metrics import (
+    CALIBRATION_ERROR,
+    CHANGES,
+    CLEAN,
+    KINDS,
+    Sizes,
+    augmentation_property,
+    measure_attacked,
+    measure_changed,
+)
 from hardy.studies.augmentation_page import judge, make_page
-from hardy.studies.conditions import FIGURES, Condition, Sizes, try_on
 from hardy.studies.framework import Prepared
 from hardy.studies.paired import RESAMPLES, Spread, gain, spreads
 from hardy.training import Split, Stopped
 
 IMAGES = 200
-FIGURE = {figure.name: figure for figure in FIGURES}
+SIZES = Sizes(clean=60, changed=40, corrupted=30, attacked=20, ood=50)
 
 
 @pytest.mark.parametrize("share", SHARES)
@@ -93,16 +117,14 @@ def test_added_images_are_augmented_once_and_stored_in_eight_bits(name: str, som
     assert torch.equal(targets, soft if name == "cutmix" else labels)
 
 
-def share_of(values: np.ndarray) -> Callable[[np.ndarray], float]:
-    return lambda weights: float(values @ weights / weights.sum())
+def mean_metric(values: np.ndarray, first: int = 0) -> Metric:
+    return mean_of(CLEAN, values, (("some/test", np.arange(first, first + len(values))),))
 
 
 def test_a_constant_gain_has_no_width_however_much_seeds_and_examples_vary() -> None:
     rng = np.random.default_rng(0)
     trainings = [rng.normal(seed, 1.0, 50) for seed in range(3)]
-    found = spreads(
-        {"a": [share_of(it) for it in trainings], "b": [share_of(it + 0.25) for it in trainings]}, strata=[50]
-    )
+    found = spreads({"a": [mean_metric(it) for it in trainings], "b": [mean_metric(it + 0.25) for it in trainings]})
     assert found["a"].value == pytest.approx(np.mean(trainings))
     difference = gain(found["b"], found["a"])
     assert difference == pytest.approx((0.25, 0.25, 0.25))
@@ -118,11 +140,10 @@ def test_the_interval_covers_both_kinds_of_chance() -> None:
     examples, seeds = rng.normal(0.0, 1.0, 400), rng.normal(0.0, 0.1, 8)
     found = spreads(
         {
-            "examples": [share_of(examples) for _ in seeds],
-            "seeds": [share_of(np.full(400, seed)) for seed in seeds],
-            "both": [share_of(examples + seed) for seed in seeds],
-        },
-        strata=[400],
+            "examples": [mean_metric(examples) for _ in seeds],
+            "seeds": [mean_metric(np.full(400, seed)) for seed in seeds],
+            "both": [mean_metric(examples + seed) for seed in seeds],
+        }
     )
     error = {name: float(spread.resampled.std()) for name, spread in found.items()}
     assert error["examples"] == pytest.approx(examples.std() / 400**0.5, rel=0.15)
@@ -130,9 +151,10 @@ def test_the_interval_covers_both_kinds_of_chance() -> None:
     assert error["both"] == pytest.approx(np.hypot(error["examples"], error["seeds"]), rel=0.15)
 
 
-def test_arms_of_different_seeds_do_not_pair() -> None:
+@pytest.mark.parametrize("other", [[mean_metric(np.ones(3))] * 2, [mean_metric(np.ones(3), first=1)]])
+def test_arms_of_different_seeds_or_examples_do_not_pair(other: list[Metric]) -> None:
     with pytest.raises(ValueError, match="do not pair"):
-        spreads({"a": [share_of(np.ones(3))], "b": [share_of(np.ones(3))] * 2}, strata=[3])
+        spreads({"a": [mean_metric(np.ones(3))], "b": other})
 
 
 def spread(value: float) -> Spread:
@@ -147,79 +169,133 @@ def test_a_gain_survives_if_it_is_above_both_controls(
     arm: float, duplicated: float, steps: float, survives: int
 ) -> None:
     means = {("rotate", 10): spread(arm), ("duplicated", 10): spread(duplicated), ("steps", 10): spread(steps)}
-    assert judge(FIGURE["clean"], means, ("rotate", 10)).survives == survives
-    assert judge(FIGURE["ece"], means, ("rotate", 10)).survives == -survives
+    assert judge(CLEAN, means, ("rotate", 10)).survives == survives
+    assert judge(CALIBRATION_ERROR, means, ("rotate", 10)).survives == -survives
 
 
-def records(seed: int, better: float = 0.0) -> pl.DataFrame:
+def results_of(seed: int, better: float = 0.0) -> Results:
+    """Records of random answers, right 60 % of the time and ``better`` more often."""
     rng = np.random.default_rng(seed)
-    conditions = ["clean", "rotated", "noisy", "mnist-c/fog", "mnist-c/scale", "attacked", "foreign/a", "foreign/b"]
-    parts = []
-    for name in conditions:
-        known = not name.startswith("foreign")
-        parts.append(
-            pl.DataFrame(
-                {
-                    "condition": name,
-                    "index": np.arange(60),
-                    "correct": rng.uniform(size=60) < 0.6 + better if known else None,
-                    "score": rng.exponential(0.4 if known else 1.0, 60) if name != "attacked" else None,
-                },
-                schema={"condition": pl.String, "index": pl.Int64, "correct": pl.Boolean, "score": pl.Float64},
-            )
-        )
-    return pl.concat(parts)
+    sets = {name: load_dataset(name) for name in ("mnist/test", "glyphs/test", "digits/test")}
+    context = EvaluationContext(
+        dataset="mnist/test",
+        validation=None,
+        out_of_distribution=("glyphs/test", "digits/test"),
+        missing={},
+        sizes={name: len(dataset) for name, dataset in sets.items()},
+        classes=10,
+        budget=BUDGETS["quick"],
+    )
+    records = {}
+    for measurement in augmentation_property(SIZES).plan(context).measurements:
+        order = sets[measurement.dataset].measuring_order()[: measurement.examples].sort().values
+        labels = sets[measurement.dataset].labels[order].numpy()
+        right = rng.uniform(size=len(order)) < 0.6 + better
+        if measurement.function == "attacked":
+            columns = {"min_norm": np.where(right, np.inf, 0.05)}
+        else:
+            logits = rng.normal(size=(len(order), 10)).astype(np.float32)
+            logits[np.arange(len(order)), np.where(right, labels, (labels + 1) % 10)] += 9
+            columns = {"logits": logits}
+        records[measurement] = frame(order.numpy(), labels, columns)
+    return Results(context, records, sets.__getitem__, 0)
 
 
 def test_figures_are_those_of_the_records() -> None:
-    found, ones = records(0), np.ones(60)
-    of = {name: rows for (name,), rows in found.group_by("condition")}
-    correct = {name: rows["correct"].to_numpy() for name, rows in of.items()}
-    score = {name: rows["score"].to_numpy() for name, rows in of.items()}
-    for name in ("clean", "rotated", "noisy", "attacked"):
-        assert FIGURE[name].compute(found)(ones) == pytest.approx(correct[name].mean())
-    both = (correct["mnist-c/fog"].mean() + correct["mnist-c/scale"].mean()) / 2
-    assert FIGURE["mnist_c"].compute(found)(ones) == pytest.approx(both)
-    confidence = np.exp(-score["clean"])
-    assert FIGURE["ece"].compute(found)(ones) == pytest.approx(ece(confidence, correct["clean"].astype(bool)))
-    expected = np.mean([auroc(score["clean"], score[name]) for name in ("foreign/a", "foreign/b")])
-    assert FIGURE["ood_auroc"].strata(found) == [60, 60, 60]
-    assert FIGURE["ood_auroc"].compute(found)(np.ones(180)) == pytest.approx(expected)
-    weights = np.random.default_rng(1).integers(0, 4, 180).astype(float)
-    parts = np.split(weights, 3)
+    results = results_of(0)
+    metrics = {metric.kind.name: metric for metric in augmentation_property(SIZES).metrics(results)}
+    assert tuple(metrics) == tuple(kind.name for kind in KINDS)
+    found = {name: metric.compute(np.ones(metric.n)) for name, metric in metrics.items()}
+    by_change = {it.settings.get("change", f"{it.function} {it.dataset}"): it for it in results.records}
+    correct = {
+        name: predictions_of(results, it).correct.mean() for name, it in by_change.items() if it.function != "attacked"
+    }
+    clean = predictions_of(results, by_change["predict mnist/test"])
+    assert found["clean"] == pytest.approx(correct["predict mnist/test"])
+    assert (found["rotated"], found["noisy"]) == pytest.approx((correct["rotated"], correct["noisy"]))
+    corrupted = [share for name, share in correct.items() if str(name).startswith("mnist-c/")]
+    assert len(corrupted) == 15
+    assert found["mnist_c"] == pytest.approx(np.mean(corrupted))
+    norms = results.column(by_change["attacked mnist/test"], "min_norm")
+    assert found["attacked"] == pytest.approx(np.isinf(norms).mean())
+    assert found["ece"] == pytest.approx(ece(clean.confidence, clean.correct))
+    others = [predictions_of(results, by_change[f"predict {name}/test"]) for name in ("glyphs", "digits")]
+    areas = [auroc(-clean.confidence, -it.confidence) for it in others]
+    assert found["ood_auroc"] == pytest.approx(np.mean(areas))
+
+
+def test_weights_belong_to_examples_in_the_measuring_order() -> None:
+    results = results_of(1)
+    metrics = {metric.kind.name: metric for metric in augmentation_property(SIZES).metrics(results)}
+    order = load_dataset("mnist/test").measuring_order()[: SIZES.clean].numpy()
+    ((dataset, indices),) = metrics["clean"].examples
+    assert dataset == "mnist/test"
+    np.testing.assert_array_equal(indices, order)
+    clean = predictions_of(results, next(it for it in results.records if it.function == "predict"))
+    for place in (0, 17, 59):
+        only = np.eye(len(order))[place]
+        assert metrics["clean"].compute(only) == clean.correct[clean.indices == order[place]]
+
+
+def test_an_area_takes_the_weights_of_each_of_its_datasets() -> None:
+    results = results_of(2)
+    metric = next(it for it in augmentation_property(SIZES).metrics(results) if it.kind.name == "ood_auroc")
+    assert [(name, len(indices)) for name, indices in metric.examples] == [
+        ("mnist/test", 60),
+        ("glyphs/test", 50),
+        ("digits/test", 50),
+    ]
+    parts = np.split(np.random.default_rng(1).integers(0, 4, metric.n).astype(float), [60, 110])
+    scores = {}
+    for measurement in (it for it in results.records if it.function == "predict"):
+        answers = predictions_of(results, measurement)
+        place = {int(index): row for row, index in enumerate(answers.indices)}
+        order = dict(metric.examples)[measurement.dataset]
+        scores[measurement.dataset] = -answers.log_probabilities.max(1)[[place[int(index)] for index in order]]
+    inside, *outside = scores.values()
     expected = np.mean(
         [
-            auroc(score["clean"], score[name], weights_negative=parts[0], weights_positive=part)
-            for name, part in (("foreign/a", parts[1]), ("foreign/b", parts[2]))
+            auroc(inside, other, weights=np.concatenate([parts[0], part]))
+            for other, part in zip(outside, parts[1:], strict=True)
         ]
     )
-    assert FIGURE["ood_auroc"].compute(found)(weights) == pytest.approx(expected)
+    assert metric.compute(np.concatenate(parts)) == pytest.approx(expected)
 
 
-def test_what_a_network_is_tried_on_becomes_records(digit_classifier: Compact, validation_digits: Split) -> None:
-    indices = torch.arange(30)
-    images = validation_digits.images[:30].float() / 255
-    conditions = [
-        Condition("clean", images, validation_digits.labels[:30], indices),
-        Condition("foreign/a", 1 - images, None, indices),
-    ]
-    found = try_on(digit_classifier, conditions, 12, 0)
-    assert found["condition"].to_list() == ["clean"] * 30 + ["foreign/a"] * 30 + ["attacked"] * 12
+def shard_of(count: int) -> Shard:
+    dataset = load_dataset("mnist/test")
+    indices = dataset.measuring_order()[:count]
+    return Shard(dataset.floats(indices), dataset.labels[indices], indices)
+
+
+@pytest.mark.parametrize("change", ["rotated", "noisy", "mnist-c/fog"])
+def test_changed_images_are_changed_by_the_seed_and_the_image_alone(change: str) -> None:
+    classifier, shard = small_classifier().eval(), shard_of(20)
+    measurement = Measurement.of("changed", "mnist/test", 20, change=change)
+    found = measure_changed(classifier, shard, measurement, seed=3, batch_size=7)["logits"]
+    images = CHANGES[change](shard.images, Randomness(3, shard.indices, ("study", change)))
     with torch.no_grad():
-        probabilities = digit_classifier(images).softmax(1)
-    right = (probabilities.argmax(1) == validation_digits.labels[:30]).tolist()
-    assert found["correct"].to_list()[:30] == right
-    np.testing.assert_allclose(np.exp(-found["score"].to_numpy()[:30]), probabilities.amax(1), atol=1e-5)
-    assert found["correct"].to_list()[30:60] == [None] * 30
-    under_attack = found["correct"].to_list()[60:]
-    assert all(right[place] or not stands for place, stands in enumerate(under_attack))
+        np.testing.assert_allclose(found, classifier(images).numpy(), atol=1e-4)
+        assert not np.allclose(found, classifier(shard.images).numpy(), atol=1e-2)
+
+
+def test_what_was_wrong_stays_wrong_under_attack() -> None:
+    classifier, shard = small_classifier().eval(), shard_of(60)
+    measurement = Measurement.of("attacked", "mnist/test", 60)
+    norms = measure_attacked(classifier, shard, measurement, seed=0, batch_size=60)["min_norm"]
+    with torch.no_grad():
+        right = (classifier(shard.images).argmax(1) == shard.labels).numpy()
+    np.testing.assert_array_equal(norms == 0, ~right)
+    assert ((norms == 0) | (norms <= 0.1 + 1e-6) | np.isinf(norms)).all()
+    assert np.isfinite(norms[right]).any()
 
 
 def page_of(better: float) -> Page:
     options = Options("fast", seeds=2)
     arms = [(arm.added, arm.share, arm.key) for arm in arms_of(replace(options, only=("rotate",)))]
-    measured = {key: records(number, better * (added == "rotate")) for number, (added, _, key) in enumerate(arms)}
-    return make_page(options, arms, measured)
+    metrics = augmentation_property(SIZES).metrics
+    measured = {key: results_of(number, better * (added == "rotate")) for number, (added, _, key) in enumerate(arms)}
+    return make_page(options, arms, {key: metrics(results) for key, results in measured.items()})
 
 
 def test_the_page_says_what_the_figures_say() -> None:
@@ -237,28 +313,47 @@ def test_the_page_says_what_the_figures_say() -> None:
     assert "clean: no gain survives both controls" in "\n".join(page_of(better=0.0).figures["sentences"])
 
 
+def few_predictions(context: EvaluationContext) -> list[Measurement]:
+    return [Measurement.of("predict", context.dataset, context.examples(context.dataset, 20))]
+
+
+def right_answers(results: Results) -> list[Metric]:
+    answers = predictions_of(results, few_predictions(results.context)[0])
+    return [mean_of(CLEAN, answers.correct.astype(float), answers.examples)]
+
+
+RIGHT = Property(
+    name="right",
+    title="Right answers",
+    description="For tests.",
+    plan=lambda context: Plan(few_predictions(context)),
+    metrics=right_answers,
+    functions={"predict": measure_predictions},
+)
+
+
 class Counting:
-    """A study of three arms that counts what it measures, and may be stopped while it does."""
+    """A study of three arms that counts what it trains, and may be stopped while it does."""
 
     def __init__(self, stop_at: str = "", data: str = "a") -> None:
-        self.measured: list[str] = []
+        self.trained: list[str] = []
         self.stop_at = stop_at
         self.data = data
-        self.study = Study("counting", "for tests", "fast", ("some", "more"), self.prepare, self.summarise)
+        self.study = Study("counting", "for tests", "fast", ("some", "more"), self.prepare, self.summarize)
 
     def prepare(self, _options: Options) -> Prepared:
-        return Prepared(["one", "two", "three"], {"data": {"mnist/test": self.data}}, self.measure)
+        return Prepared(["one", "two", "three"], {"data": {"mnist/test": self.data}}, self.train, RIGHT)
 
-    def measure(self, arm: str, stop: Callable[[], bool]) -> pl.DataFrame:
+    def train(self, arm: str, stop: Callable[[], bool]) -> nn.Module:
         if arm == self.stop_at:
             os.kill(os.getpid(), signal.SIGINT)
             assert stop()
             raise Stopped("stopped")
-        self.measured.append(arm)
-        return pl.DataFrame({"arm": [arm], "value": [len(arm)]})
+        self.trained.append(arm)
+        return small_classifier()
 
-    def summarise(self, _options: Options, found: Mapping[str, pl.DataFrame]) -> Page:
-        return Page({arm: it["value"][0] for arm, it in found.items()}, "a page\n")
+    def summarize(self, _options: Options, found: Mapping[str, Sequence[Metric]]) -> Page:
+        return Page({arm: metric.compute(np.ones(metric.n)) for arm, (metric,) in found.items()}, "a page\n")
 
 
 OPTIONS = Options("fast", seeds=1)
@@ -268,19 +363,22 @@ def test_a_stopped_study_goes_on_at_the_arm_that_is_missing(tmp_path: Path) -> N
     stopped = Counting(stop_at="two")
     with pytest.raises(Stopped):
         run_study(stopped.study, tmp_path / "run", OPTIONS)
-    assert stopped.measured == ["one"]
+    assert stopped.trained == ["one"]
     resumed = Counting()
     seen: list[Any] = []
     page = run_study(resumed.study, tmp_path / "run", OPTIONS, resume=True, report=seen.append)
-    assert resumed.measured == ["two", "three"]
+    assert resumed.trained == ["two", "three"]
     assert [(it.done, it.arms, it.arm) for it in seen] == [(0, 2, "two"), (1, 2, "three"), (2, 2, "")]
     whole = Counting()
     assert run_study(whole.study, tmp_path / "whole", OPTIONS) == page
     for name in ("study.json", "study.md"):
         assert (tmp_path / "run" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    card = Scorecard.read(tmp_path / "run" / "arms" / "two" / "scorecard.json")
+    assert card.subject.name == "two"
+    assert [(it.metric, it.value, it.n) for it in card.estimates] == [("clean", page.figures["two"], 20)]
     again = Counting()
     assert run_study(again.study, tmp_path / "run", OPTIONS, resume=True) == page
-    assert again.measured == []
+    assert again.trained == []
 
 
 @pytest.mark.parametrize(
@@ -301,10 +399,11 @@ def test_a_study_goes_on_with_the_same_options_and_data_only(
         run_study(Counting().study, tmp_path / "run", OPTIONS)
 
 
-def test_a_damaged_arm_is_named(tmp_path: Path) -> None:
+def test_damaged_records_are_named(tmp_path: Path) -> None:
     run_study(Counting().study, tmp_path / "run", OPTIONS)
-    (tmp_path / "run" / "arms" / "two.parquet").write_bytes(b"PAR1")
-    with pytest.raises(RunError, match=r"two\.parquet cannot be read"):
+    (records,) = (tmp_path / "run" / "arms" / "two" / "records").iterdir()
+    records.write_bytes(b"PAR1")
+    with pytest.raises(RunError, match=r"arms/two/records/.*\.parquet cannot be read"):
         run_study(Counting().study, tmp_path / "run", OPTIONS, resume=True)
 
 
@@ -327,16 +426,16 @@ def test_options_that_make_no_sense_are_refused_and_nothing_is_written(
 
 def test_studies_are_known_by_their_names() -> None:
     for name, study in STUDIES.items():
-        assert get_study(name) is study
+        assert STUDIES.find(name) is study
         assert study.name == name
         assert study.description
     with pytest.raises(UsageError, match="unknown study 'augmentatio'; did you mean augmentation"):
-        get_study("augmentatio")
+        STUDIES.find("augmentatio")
 
 
 def test_an_ensemble_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is an ensemble"):
-        run_study(get_study("augmentation"), tmp_path / "run", Options("ensemble3"))
+        run_study(STUDIES.find("augmentation"), tmp_path / "run", Options("ensemble3"))
     assert not (tmp_path / "run").exists()
 
 
@@ -346,18 +445,18 @@ def test_the_augmentation_study_trains_stops_resumes_and_reports(
 ) -> None:
     monkeypatch.setitem(EFFORTS, "quick", Effort(2560, 1, Sizes(60, 40, 10, 10, 40)))
     options = Options("fast", seeds=1, budget="quick", only=("mixup",))
-    study = get_study("augmentation")
+    study = STUDIES.find("augmentation")
     run_study(study, tmp_path / "whole", options)
 
     def stopping(options: Options) -> Prepared:
         prepared = study.prepare(options)
 
-        def measure(arm: str, stop: Callable[[], bool]) -> pl.DataFrame:
+        def train(arm: str, stop: Callable[[], bool]) -> nn.Module:
             if arm == prepared.arms[3]:
                 os.kill(os.getpid(), signal.SIGINT)
-            return prepared.measure(arm, stop)
+            return prepared.train(arm, stop)
 
-        return prepared._replace(measure=measure)
+        return prepared._replace(train=train)
 
     with pytest.raises(Stopped):
         run_study(replace(study, prepare=stopping), tmp_path / "run", options)

@@ -1,4 +1,4 @@
-"""Made outliers: reproducible example by example, of no class, and none of what detection is measured on."""
+"""Synthetic outliers: reproducible example by example, of no class, and none of what detection is measured on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ families = pytest.mark.parametrize("name", OUTLIERS)
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 9, 12)])
 def test_a_family_makes_images_of_the_same_shape(name: str, shape: tuple[int, int, int]) -> None:
     images = torch.rand(6, *shape, generator=torch.Generator().manual_seed(0))
+    before = images.clone()
     made = OUTLIERS[name].function(images, Randomness(0, torch.arange(6)))
+    assert torch.equal(images, before)
     assert made.shape == images.shape
     assert made.dtype == torch.float32
     assert made.isfinite().all()
@@ -44,7 +46,26 @@ def test_an_outlier_belongs_to_its_example(name: str) -> None:
 
 @families
 def test_a_family_says_what_it_is(name: str) -> None:
+    assert OUTLIERS[name].name == name
     assert OUTLIERS[name].description
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 9, 12)])
+def test_a_transform_gives_images_of_the_same_shape_each_by_its_own_streams(
+    name: str, shape: tuple[int, int, int]
+) -> None:
+    images, rng = torch.rand(6, *shape, generator=torch.Generator().manual_seed(0)), Randomness(0, torch.arange(6))
+    before = images.clone()
+    found = TRANSFORMS[name](images, rng)
+    assert found.shape == images.shape
+    assert found.dtype == torch.float32
+    assert 0.0 <= float(found.min()) <= float(found.max()) <= 1.0
+    assert not torch.equal(found, images)
+    assert torch.equal(TRANSFORMS[name](images, rng), found)
+    some = torch.tensor([4, 1])
+    assert torch.allclose(TRANSFORMS[name](images[some], rng.select(some)), found[some], atol=1e-5)
+    assert torch.equal(images, before)
 
 
 def test_permuted_pixels_keep_the_pixels_and_nothing_else() -> None:

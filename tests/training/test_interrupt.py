@@ -17,7 +17,7 @@ from hardy.files import sha256_of
 from hardy.runs import MANIFEST, Run
 from hardy.training import train
 from hardy.training.interrupt import stop_on_signal
-from hardy.training.recipes import get_recipe
+from hardy.training.recipes import RECIPES
 
 # Some seconds of training, in epochs of some 50 ms.
 LONG = {
@@ -27,7 +27,7 @@ LONG = {
     "model_arguments": '{"width": 8, "size": 8}',
     "augmentation": "{}",
 }
-LONG_RECIPE = get_recipe("compact").with_settings(LONG)
+LONG_RECIPE = RECIPES["compact"].with_settings(LONG)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def check_resumes_as_if_undisturbed(out: Path, data: str, undisturbed: Run) -> N
     resumed = train(LONG_RECIPE, out, data=data, resume=True)
     assert resumed.weights.read_bytes() == undisturbed.weights.read_bytes()
     assert resumed.manifest["weights_sha256"] == sha256_of(resumed.weights)
-    assert resumed.manifest["training"]["parts"] == undisturbed.manifest["training"]["parts"]
+    assert resumed.manifest["training"]["networks"] == undisturbed.manifest["training"]["networks"]
     assert names(out) == [MANIFEST, "weights.safetensors"]
 
 

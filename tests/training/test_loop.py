@@ -45,7 +45,7 @@ def test_loss_falls_and_validation_accuracy_rises(quick: Recipe, some_digits: Sp
     assert updates[-1].step == updates[-1].steps == 60
     assert updates[-1].loss == losses[-1]
     assert updates[-1].accuracy == accuracies[-1]
-    assert all(update.images_a_second > 0 for update in updates)
+    assert all(update.images_per_second > 0 for update in updates)
 
 
 def test_the_best_epoch_is_kept(
@@ -194,16 +194,18 @@ def test_a_rate_that_is_far_too_high_is_a_collapse(quick: Recipe, some_digits: S
     ("change", "epochs"),
     [
         (lambda split: Split(torch.zeros_like(split.images), split.labels), 1),
-        (lambda split: Split(split.images, split.labels.flip(0)), 5),
+        (lambda split: Split(split.images, (split.labels + 1) % 10), 5),
         (lambda split: Split(split.images, torch.full_like(split.labels, 3)), 5),
     ],
-    ids=["no image", "labels of other images", "one label"],
+    ids=["no image", "labels of the next class", "one label"],
 )
 def test_accuracy_that_stays_at_chance_is_a_collapse(
-    quick: Recipe, some_digits: Split, validation_digits: Split, change: Callable[[Split], Split], epochs: int
+    quick: Recipe, some_digits: Split, change: Callable[[Split], Split], epochs: int
 ) -> None:
+    # Labels that tell nothing: what a network learns from wrong ones may map many classes right by luck.
+    validation = Split(some_digits.images, some_digits.labels.roll(777))
     with pytest.raises(HardyError, match=f"at chance after {min(2, epochs)} epochs"):
-        fit(replace(quick, epochs=epochs), change(some_digits), validation_digits, 10, seed=0)
+        fit(replace(quick, epochs=epochs), change(some_digits), validation, 10, seed=0)
 
 
 def test_two_very_unequal_classes_are_learned_without_a_false_alarm(

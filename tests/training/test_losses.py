@@ -1,7 +1,8 @@
-"""Losses: what every one has to keep, and each against a computation by hand."""
+"""Losses: each against a computation by hand, and a user's own."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -10,15 +11,13 @@ import torch
 from helpers.classifiers import seeded_linear
 from torch import Tensor, nn
 
-from hardy.errors import UsageError
+from hardy.errors import HardyError, UsageError
 from hardy.models import Compact
 from hardy.rng import Randomness
 from hardy.training import Fitted, Recipe, Split, fit
-from hardy.training.losses import LOSSES, Batch, trades
-from hardy.training.recipes import RECIPES
+from hardy.training.losses import LOSSES, Batch, cross_entropy, register_loss, trades
 
 TRADES = {"eps": 0.2, "steps": 4, "step_size": 0.1, "beta": 3.0, "ramp": 0.5}
-SETTINGS: dict[str, dict[str, float]] = {"cross_entropy": {}, "trades": TRADES}
 PLAIN = Recipe("plain", "")
 
 
@@ -40,77 +39,28 @@ def asked(model: nn.Module) -> list[Tensor]:
     return seen
 
 
-def test_every_loss_is_tested_here() -> None:
-    assert SETTINGS.keys() == LOSSES.keys()
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_is_one_repeatable_number_that_trains_everything_and_leaves_modes_alone(name: str) -> None:
-    def network_of_mixed_modes() -> Compact:
-        made = network().train()
-        made.features[2].eval()
-        return made
-
-    model = network_of_mixed_modes()
-    modes = [module.training for module in model.modules()]
-    images = batch().images.clone()
-    loss = LOSSES[name](model, batch(), PLAIN, **SETTINGS[name])
-    assert loss.shape == ()
-    assert loss.isfinite()
-    loss.backward()
-    assert [key for key, it in model.named_parameters() if it.grad is None or not it.grad.isfinite().all()] == []
-    assert [module.training for module in model.modules()] == modes
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    assert torch.equal(batch().images, images)
-    assert torch.equal(LOSSES[name](network_of_mixed_modes(), batch(), PLAIN, **SETTINGS[name]), loss)
-
-
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_cross_entropy_is_the_mean_surprise_at_smoothed_labels(smoothing: float) -> None:
+def test_cross_entropy_is_the_mean_over_smoothed_labels(smoothing: float) -> None:
     model, given = seeded_linear(3, 6), batch(side=6)
-    loss = LOSSES["cross_entropy"](model, given, replace(PLAIN, label_smoothing=smoothing))
+    loss = cross_entropy(model, given, label_smoothing=smoothing)
     target = (1 - smoothing) * torch.eye(3)[given.targets] + smoothing / 3
     expected = -(target * model(given.images).log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(loss, expected)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_soft_labels_weigh_the_surprise_of_each_class(name: str, smoothing: float) -> None:
-    model, given, recipe = seeded_linear(3, 6), batch(side=6), replace(PLAIN, label_smoothing=smoothing)
-    soft = torch.rand(6, 3, generator=torch.Generator().manual_seed(1)).softmax(1)
-    loss = LOSSES[name](model, given._replace(targets=soft), recipe, **SETTINGS[name])
-    # A loss is linear in its targets, so that of soft labels is the mean over the hard ones.
-    hard = [
-        LOSSES["cross_entropy"](model, Batch(image[None], torch.tensor([label]), given.rng, 1.0), recipe)
-        for image in given.images
-        for label in range(3)
-    ]
-    rest = LOSSES[name](model, given, recipe, **SETTINGS[name]) - LOSSES["cross_entropy"](model, given, recipe)
-    torch.testing.assert_close(loss - rest, (torch.stack(hard).reshape(6, 3) * soft).sum(1).mean())
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_one_hot_labels_are_labels(name: str) -> None:
-    model, given = seeded_linear(3, 6), batch(side=6)
-    one_hot = nn.functional.one_hot(given.targets, 3).float()
-    loss = LOSSES[name](model, given._replace(targets=one_hot), PLAIN, **SETTINGS[name])
-    torch.testing.assert_close(loss, LOSSES[name](model, given, PLAIN, **SETTINGS[name]))
 
 
 @pytest.mark.parametrize("changes", [{"beta": 0.0}, {"eps": 0.0}, {"progress": 0.0}])
 def test_trades_without_weight_or_radius_is_cross_entropy(changes: dict[str, Any]) -> None:
     given = batch(side=6, progress=changes.get("progress", 1.0))
     settings: dict[str, Any] = TRADES | {key: value for key, value in changes.items() if key != "progress"}
-    loss = trades(seeded_linear(3, 6), given, PLAIN, **settings)
-    torch.testing.assert_close(loss, LOSSES["cross_entropy"](seeded_linear(3, 6), given, PLAIN))
+    loss = trades(seeded_linear(3, 6), given, **settings)
+    torch.testing.assert_close(loss, cross_entropy(seeded_linear(3, 6), given))
 
 
 @pytest.mark.parametrize(("progress", "eps"), [(0.1, 0.04), (0.25, 0.1), (0.5, 0.2), (0.9, 0.2)])
 def test_trades_weighs_the_divergence_at_the_worst_image_within_the_ramped_radius(progress: float, eps: float) -> None:
     model, given = seeded_linear(3, 6), batch(side=6, progress=progress)
     seen = asked(model)
-    loss = trades(model, given, PLAIN, **TRADES)  # type: ignore[arg-type]
+    loss = trades(model, given, **TRADES)  # type: ignore[arg-type]
     assert torch.equal(seen[0], given.images)
     worst = seen[-1]
     assert float((worst - given.images).abs().max()) == pytest.approx(eps, abs=1e-6)
@@ -128,7 +78,7 @@ def test_trades_finds_the_worst_image_of_two_linear_classes() -> None:
     with torch.no_grad():
         model.weight.mul_(0.1)
     seen = asked(model)
-    trades(model, given, PLAIN, eps=0.2, steps=10, step_size=0.1, beta=1.0, ramp=0.0)
+    trades(model, given, eps=0.2, steps=10, step_size=0.1, beta=1.0, ramp=0.0)
     found = seen[-1]
     direction = (model.weight[1] - model.weight[0]).sign().reshape(1, 1, 6, 6)
     corners = [(given.images + side * 0.2 * direction).clamp(0, 1) for side in (-1, 1)]
@@ -145,7 +95,7 @@ def test_trades_finds_the_worst_image_of_two_linear_classes() -> None:
 
 def test_the_search_of_trades_collects_no_statistics() -> None:
     model = network().train()
-    trades(model, batch(), PLAIN, **TRADES)  # type: ignore[arg-type]
+    trades(model, batch(), **TRADES)  # type: ignore[arg-type]
     # Once on the images, once on the worst ones.
     assert int(model.state_dict()["features.2.num_batches_tracked"]) == 2
 
@@ -157,7 +107,7 @@ def test_the_search_of_trades_collects_no_statistics() -> None:
         ("trades", TRADES | {"bta": 1.0}, "loss 'trades': .*'bta'"),
         ("trades", TRADES | {"steps": 1.5}, "loss 'trades': steps is 1.5; it is a whole number from 0 up"),
         ("trades", TRADES | {"eps": -0.3}, "loss 'trades': eps is -0.3; it is a number from 0 up"),
-        ("cross_entropy", {"eps": 0.3}, "loss 'cross_entropy': .*'eps'; its settings: none"),
+        ("cross_entropy", {"eps": 0.3}, "loss 'cross_entropy': .*'eps'; its settings: label_smoothing"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_trained(
@@ -185,6 +135,36 @@ def test_adversarial_training_resists_a_step_that_plain_training_does_not(
     assert right[1] > right[0] + 0.1
 
 
-def test_the_recipes_losses_have_their_settings() -> None:
-    used = {part.loss for recipe in RECIPES.values() for part in recipe.parts}
-    assert used == LOSSES.keys()
+def test_label_smoothing_is_passed_to_the_loss(some_digits: Split, validation_digits: Split) -> None:
+    asked_for: list[float] = []
+
+    @register_loss("spy")
+    def spy(model: nn.Module, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+        asked_for.append(label_smoothing)
+        return cross_entropy(model, batch, label_smoothing=label_smoothing)
+
+    try:
+        short = replace(PLAIN, loss="spy", batch_size=1000, model_arguments={"width": 2})
+        for smoothing in (0.0, 0.2):
+            asked_for.clear()
+            recipe = replace(short, label_smoothing=smoothing)
+            with contextlib.suppress(HardyError):
+                fit(recipe, some_digits, validation_digits, 10, seed=0)
+            assert set(asked_for) == {smoothing}
+    finally:
+        LOSSES.remove("spy")
+
+
+def test_a_loss_that_does_not_smooth_labels_refuses_a_recipe_that_does(some_digits: Split) -> None:
+    @register_loss("without")
+    def without(model, batch, *, gamma=2):
+        return cross_entropy(model, batch)
+
+    try:
+        recipe = replace(PLAIN, loss="without", label_smoothing=0.1)
+        with pytest.raises(UsageError, match=r"loss 'without': .*'label_smoothing'; its settings: gamma"):
+            fit(recipe, some_digits, some_digits, 10, seed=0)
+        with pytest.raises(UsageError, match="there is a loss 'without' already"):
+            register_loss("without")(without)
+    finally:
+        LOSSES.remove("without")

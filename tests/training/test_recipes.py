@@ -8,64 +8,41 @@ import math
 from typing import Any, get_args, get_type_hints
 
 import pytest
-import torch
 
 from hardy.corruptions import CORRUPTIONS, PUBLISHED
 from hardy.errors import UsageError
 from hardy.models import build_model, parameter_count
 from hardy.training import Recipe
-from hardy.training.loop import check_suits
-from hardy.training.recipes import RECIPES, get_recipe
+from hardy.training.recipes import RECIPES, register_recipe
 
 PLAIN = Recipe("plain", "for tests")
 PAIR = Recipe("pair", "for tests", members=(PLAIN, dataclasses.replace(PLAIN, name="other", epochs=7)))
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_is_known_by_its_name_and_suits_digits(name: str) -> None:
-    recipe = get_recipe(name)
-    assert recipe.name == name
-    assert recipe.description
-    digits = torch.zeros(55_000, 1, 28, 28, dtype=torch.uint8)
-    for part in recipe.parts:
-        check_suits(part, digits, 10)
-    architecture = recipe.architecture(10)
-    model = build_model(architecture["name"], **architecture["arguments"])
-    assert len(list(model.parameters())) == sum(
-        len(list(build_model(part.model, **part.architecture(10)["arguments"]).parameters())) for part in recipe.parts
-    )
-    assert len({part.name for part in recipe.parts}) == len(recipe.parts)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_is_stored_as_json_that_holds_all_of_it(name: str) -> None:
-    recipe = get_recipe(name)
-    stored = json.loads(json.dumps(recipe.to_dict(), allow_nan=False))
-    assert stored == recipe.to_dict()
-    members = tuple(Recipe(**{**member, "members": ()}) for member in stored["members"])
-    assert Recipe(**{**stored, "members": members}) == recipe
-    assert json.loads(json.dumps(recipe.architecture(3))) == recipe.architecture(3)
-
-
 def test_the_studys_ensembles_have_its_size_and_training() -> None:
     for name in ("ensemble3", "ensemble3-relu", "ensemble3-an"):
-        architecture = get_recipe(name).architecture(10)
+        architecture = RECIPES.find(name).architecture(10)
         assert parameter_count(build_model(architecture["name"], **architecture["arguments"])) == 4_546_332
-    assert [part.model for part in get_recipe("ensemble5").parts[:3]] == ["kernel3", "kernel5", "kernel7"]
-    assert all(1 <= part.epochs <= 5 for part in get_recipe("ensemble5").parts)
-    assert {part.model_arguments["activation"] for part in get_recipe("ensemble3-relu").parts} == {"relu"}
-    assert {part.model_arguments["activation"] for part in get_recipe("ensemble3").parts} == {"gelu"}
+    assert [network.model for network in RECIPES["ensemble5"].networks[:3]] == ["kernel3", "kernel5", "kernel7"]
+    assert all(1 <= network.epochs <= 5 for network in RECIPES["ensemble5"].networks)
+    assert {network.model_arguments["activation"] for network in RECIPES["ensemble3-relu"].networks} == {"relu"}
+    assert {network.model_arguments["activation"] for network in RECIPES["ensemble3"].networks} == {"gelu"}
 
 
 def test_an_et_al_are_followed() -> None:
-    for part in get_recipe("ensemble3-an").parts:
-        assert (part.optimizer, part.learning_rate, part.schedule, part.decay) == ("adam", 1e-3, "exponential", 0.98)
-        assert (part.epochs, part.batch_size, part.averaging) == (150, 120, 0.999)
-        assert part.augmentation == {"rotate": {"degrees": 20}, "translate": {"fraction": 0.2}}
+    for network in RECIPES["ensemble3-an"].networks:
+        assert (network.optimizer, network.learning_rate, network.schedule, network.decay) == (
+            "adam",
+            1e-3,
+            "exponential",
+            0.98,
+        )
+        assert (network.epochs, network.batch_size, network.averaging) == (150, 120, 0.999)
+        assert network.augmentation == {"rotate": {"degrees": 20}, "translate": {"fraction": 0.2}}
 
 
 def test_augmented_trains_on_none_of_the_corruptions_it_is_measured_on() -> None:
-    steps = get_recipe("augmented").augmentation
+    steps = RECIPES["augmented"].augmentation
     inner = {name for key, settings in steps.items() if key.startswith("one_of") for name in settings}
     used = {*steps, *inner}
     assert used & {"impulse_noise", "rotate", "translate", "scale", "shear", "augmix"} == set()
@@ -79,7 +56,7 @@ def test_augmented_trains_on_none_of_the_corruptions_it_is_measured_on() -> None
 
 def test_an_unknown_recipe_is_refused_with_the_nearest_names() -> None:
     with pytest.raises(UsageError, match="unknown recipe 'compct'; did you mean compact"):
-        get_recipe("compct")
+        RECIPES.find("compct")
 
 
 def test_a_recipe_cannot_be_changed() -> None:
@@ -125,7 +102,10 @@ def test_every_field_but_name_description_and_members_can_be_set() -> None:
 
 def test_settings_of_an_ensemble_go_to_every_member() -> None:
     changed = PAIR.with_settings({"batch_size": "64", "epochs": "2"})
-    assert [(part.name, part.batch_size, part.epochs) for part in changed.parts] == [("plain", 64, 2), ("other", 64, 2)]
+    assert [(network.name, network.batch_size, network.epochs) for network in changed.networks] == [
+        ("plain", 64, 2),
+        ("other", 64, 2),
+    ]
     assert changed.name == "pair"
     assert PAIR.with_settings({}) is PAIR
     with pytest.raises(UsageError, match="epochs is 0"):
@@ -136,7 +116,7 @@ def test_an_ensembles_architecture_is_that_of_its_members() -> None:
     member = {"name": "compact", "arguments": {"classes": 4}}
     assert PAIR.architecture(4) == {"name": "ensemble", "arguments": {"members": [member, member]}}
     assert PLAIN.architecture(4) == member
-    assert PLAIN.parts == (PLAIN,)
+    assert PLAIN.networks == (PLAIN,)
 
 
 @pytest.mark.parametrize(
@@ -169,3 +149,14 @@ def test_typed_in_settings_that_make_no_sense_are_refused(key: str, text: str, m
 def test_bounds_hold_for_recipes_in_python_too() -> None:
     with pytest.raises(UsageError, match="recipe 'mine': epochs is 0"):
         Recipe("mine", "", epochs=0)
+
+
+def test_a_users_recipe_is_known_by_its_name() -> None:
+    mine = dataclasses.replace(PLAIN, name="mine")
+    try:
+        assert register_recipe(mine) is mine
+        assert RECIPES.find("mine") is mine
+        with pytest.raises(UsageError, match="there is a recipe 'mine' already; choose another name"):
+            register_recipe(mine)
+    finally:
+        RECIPES.remove("mine")

@@ -19,7 +19,7 @@ from hardy.errors import HardyError, RunError, UsageError
 from hardy.files import sha256_of, write_json
 from hardy.models import build_model
 from hardy.runs import MANIFEST, Run
-from hardy.training import Recipe, Split, Stopped, fit, train, validation_accuracy
+from hardy.training import RECIPES, Recipe, Split, Stopped, fit, train, validation_accuracy
 
 replace = dataclasses.replace
 PAIR = Recipe("pair", "two of them", members=(replace(TINY, name="first"), replace(TINY, name="second")))
@@ -42,12 +42,12 @@ def splits(data: str) -> tuple[Split, Split]:
 def test_a_run_holds_its_weights_and_how_they_came_about(tmp_path: Path, data: str) -> None:
     seen: list[tuple[str, int]] = []
     run = train(
-        TINY, tmp_path, seed=3, data=data, device="cpu", report=lambda part, update: seen.append((part, update.step))
+        TINY, tmp_path, seed=3, data=data, device="cpu", report=lambda name, update: seen.append((name, update.step))
     )
     assert names(tmp_path) == [MANIFEST, "weights.safetensors"]
     manifest = json.loads((tmp_path / MANIFEST).read_text())
     assert manifest == run.manifest
-    assert manifest["schema"] == 1
+    assert manifest["schema"] == 2
     assert manifest["classes"] == ["0", "1", "2"]
     assert manifest["input"] == [1, 8, 8]
     assert manifest["weights_sha256"] == sha256_of(run.weights)
@@ -61,9 +61,9 @@ def test_a_run_holds_its_weights_and_how_they_came_about(tmp_path: Path, data: s
     assert training["environment"]["data"] == training["hashes"]
     assert training["environment"]["device"].startswith("cpu")
     assert training["seconds_since_last_resume"] > 0
-    (part,) = training["parts"]
-    assert part["name"] == "tiny"
-    assert len(part["history"]) == TINY.epochs
+    (network,) = training["networks"]
+    assert network["name"] == "tiny"
+    assert len(network["history"]) == TINY.epochs
     assert seen[-1] == ("tiny", TINY.epochs * (360 // TINY.batch_size))
 
     model = build_model(manifest["model"]["name"], **manifest["model"]["arguments"])
@@ -71,11 +71,16 @@ def test_a_run_holds_its_weights_and_how_they_came_about(tmp_path: Path, data: s
     _, validation = splits(data)
     floating = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
     precision = torch.autocast("cpu", torch.bfloat16)
-    assert part["validation_accuracy"] > 0.9
-    assert part["validation_accuracy"] in (
+    assert network["validation_accuracy"] > 0.9
+    assert network["validation_accuracy"] in (
         validation_accuracy(model, floating, validation),
         validation_accuracy(model, floating, validation, precision),
     )
+
+
+def test_the_folder_may_be_named_by_a_string(tmp_path: Path, data: str) -> None:
+    assert train(TINY, str(tmp_path / "run"), data=data, device="cpu").path == tmp_path / "run"
+    assert (tmp_path / "run" / "weights.safetensors").exists()
 
 
 def test_the_weights_are_a_function_of_recipe_data_and_seed(tmp_path: Path, data: str) -> None:
@@ -93,7 +98,7 @@ def test_an_ensembles_members_are_trained_each_from_its_own_seed(tmp_path: Path,
     build_model("ensemble", members=run.manifest["model"]["arguments"]["members"]).load_state_dict(weights)
     first, second = weights["members.0.head.weight"], weights["members.1.head.weight"]
     assert not torch.equal(first, second)
-    assert [part["name"] for part in run.manifest["training"]["parts"]] == ["first", "second"]
+    assert [network["name"] for network in run.manifest["training"]["networks"]] == ["first", "second"]
     alone = fit(TINY, *splits(data), 3, seed=0).weights
     assert not torch.equal(alone["head.weight"], first)
     assert names(tmp_path) == [MANIFEST, "weights.safetensors"]
@@ -134,7 +139,7 @@ def test_data_that_has_changed_under_its_name_is_noticed(tmp_path: Path) -> None
         arrays = dict(file)
     arrays["train_labels"] = 2 - arrays["train_labels"]
     np.savez(data, **arrays)
-    with pytest.raises(RunError, match="was trained with another hashes"):
+    with pytest.raises(RunError, match="was trained with another version of the data"):
         train(TINY, tmp_path / "run", data=str(data), resume=True)
 
 
@@ -176,8 +181,8 @@ def test_what_an_interrupted_training_left_is_cleared_when_it_is_done(tmp_path: 
     undisturbed = train(PAIR, tmp_path / "undisturbed", data=data)
     out = tmp_path / "run"
 
-    def interrupt(part: str, _update: Any) -> None:
-        if part == "second":
+    def interrupt(network: str, _update: Any) -> None:
+        if network == "second":
             signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(Stopped, match=r"of 'second'; go on with --resume"):
@@ -190,14 +195,14 @@ def test_what_an_interrupted_training_left_is_cleared_when_it_is_done(tmp_path: 
         out / "checkpoints" / ".1.safetensors.1.part",
     ):
         half.write_text("half")
-    parts: set[str] = set()
-    run = train(PAIR, out, data=data, resume=True, report=lambda part, _update: parts.add(part))
-    assert parts == {"second"}
+    networks: set[str] = set()
+    run = train(PAIR, out, data=data, resume=True, report=lambda network, _update: networks.add(network))
+    assert networks == {"second"}
     assert names(out) == [MANIFEST, "weights.safetensors"]
     assert run.weights.read_bytes() == undisturbed.weights.read_bytes()
     for key in ("weights_sha256", "model", "classes"):
         assert run.manifest[key] == undisturbed.manifest[key]
-    assert run.manifest["training"]["parts"] == undisturbed.manifest["training"]["parts"]
+    assert run.manifest["training"]["networks"] == undisturbed.manifest["training"]["networks"]
 
 
 def test_other_entries_of_the_manifest_stay_when_training_goes_on(tmp_path: Path, data: str) -> None:
@@ -207,3 +212,17 @@ def test_other_entries_of_the_manifest_stay_when_training_goes_on(tmp_path: Path
     again = train(TINY, tmp_path, data=data, resume=True)
     assert again.manifest["evaluation"] == {"seed": 1}
     assert again.manifest["weights_sha256"] == run.manifest["weights_sha256"]
+
+
+def test_a_recipe_is_named_and_the_folder_is_new_by_default(
+    tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(RECIPES._items, "tiny", TINY)
+    runs = [train("tiny", data=data) for _ in range(2)]
+    assert [str(run.path) for run in runs] == ["runs/tiny-1", "runs/tiny-2"]
+    assert train(TINY, str(tmp_path / "text"), data=data).weights.read_bytes() == runs[0].weights.read_bytes()
+    with pytest.raises(UsageError, match="unknown recipe 'tyni'; did you mean tiny"):
+        train("tyni", data=data)
+    with pytest.raises(UsageError, match="name it as out"):
+        train("tiny", data=data, resume=True)

@@ -1,79 +1,73 @@
-"""Attacks, by name, the suites made of them, and the engine that runs them."""
+"""Attacks by name, the suites made of them, and the functions that run them on a model.
+
+>>> import hardy, torch
+>>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
+>>> images, labels = torch.rand(4, 1, 6, 6), torch.tensor([0, 1, 2, 1])
+>>> result = hardy.attacks.pgd(model, images, labels, norm="linf", eps=8 / 255, steps=10)
+>>> result.min_norm.shape
+torch.Size([4])
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
-from hardy.attacks.apgd import APGD_CE, APGD_DLR, APGD_TARGETED
-from hardy.attacks.attack import Attack
-from hardy.attacks.carlini_wagner import CARLINI_WAGNER
-from hardy.attacks.decision import HOP_SKIP_JUMP
-from hardy.attacks.deepfool import DEEPFOOL
-from hardy.attacks.engine import Outcome, run_attack, run_attacks
-from hardy.attacks.fab import FAB, FAB_TARGETED
-from hardy.attacks.fmn import FMN
-from hardy.attacks.gradient_steps import FAST_GRADIENT, PGD, SMOOTHED_PGD
-from hardy.attacks.iterative import BASIC_ITERATIVE, MOMENTUM_ITERATIVE
-from hardy.attacks.noise import ADDITIVE_NOISE, REPEATED_NOISE, SALT_AND_PEPPER
-from hardy.attacks.sparse import SIGMA_ZERO
-from hardy.attacks.square import SQUARE
+from hardy.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
+from hardy.attacks.attack import Attack, Suite
+from hardy.attacks.autoattack import STANDARD, autoattack
+from hardy.attacks.carlini_wagner import carlini_wagner
+from hardy.attacks.deepfool import deepfool
+from hardy.attacks.engine import AttackResult, run_attack, run_attacks
+from hardy.attacks.fab import fab, fab_t
+from hardy.attacks.fast_gradient import fast_gradient
+from hardy.attacks.fmn import fmn
+from hardy.attacks.hop_skip_jump import hop_skip_jump
+from hardy.attacks.momentum_iterative import momentum_iterative
+from hardy.attacks.noise import noise, repeated_noise
+from hardy.attacks.pgd import basic_iterative, pgd
+from hardy.attacks.public import ATTACKS, PublicAttack, register
+from hardy.attacks.salt_and_pepper import salt_and_pepper
+from hardy.attacks.sigma_zero import sigma_zero
+from hardy.attacks.smoothed_pgd import smoothed_pgd
+from hardy.attacks.square import square
 from hardy.errors import UsageError, unknown
+from hardy.registry import Registry
 
 __all__ = [
     "ATTACKS",
     "SUITES",
     "Attack",
-    "Outcome",
-    "get_attack",
+    "AttackResult",
+    "PublicAttack",
+    "Suite",
+    "apgd_ce",
+    "apgd_dlr",
+    "apgd_t",
+    "autoattack",
+    "basic_iterative",
+    "carlini_wagner",
+    "deepfool",
+    "fab",
+    "fab_t",
+    "fast_gradient",
+    "fmn",
     "get_attacks",
+    "hop_skip_jump",
+    "momentum_iterative",
+    "noise",
+    "pgd",
+    "register",
+    "repeated_noise",
     "run_attack",
     "run_attacks",
-    "with_settings",
+    "salt_and_pepper",
+    "sigma_zero",
+    "smoothed_pgd",
+    "square",
 ]
 
-ATTACKS: dict[str, Attack] = {
-    attack.name: attack
-    for attack in (
-        FAST_GRADIENT,
-        PGD,
-        BASIC_ITERATIVE,
-        MOMENTUM_ITERATIVE,
-        SMOOTHED_PGD,
-        ADDITIVE_NOISE,
-        REPEATED_NOISE,
-        SALT_AND_PEPPER,
-        DEEPFOOL,
-        CARLINI_WAGNER,
-        FMN,
-        APGD_CE,
-        APGD_DLR,
-        APGD_TARGETED,
-        FAB,
-        FAB_TARGETED,
-        SQUARE,
-        SIGMA_ZERO,
-        HOP_SKIP_JUMP,
-    )
-}
-SUITES: dict[str, tuple[Attack, ...]] = {
-    # AutoAttack's standard version: Croce and Hein, ICML 2020, arXiv:2003.01690.
-    "standard": (APGD_CE, APGD_TARGETED, FAB_TARGETED, SQUARE),
-}
+SUITES: Registry[Suite] = Registry("suite of attacks", (STANDARD,))
 
 
-def get_attack(name: str) -> Attack:
-    """The attack of that name.
-
-    Raises:
-        UsageError: there is none; the nearest names are given.
-    """
-    if name not in ATTACKS:
-        raise unknown("attack", name, ATTACKS)
-    return ATTACKS[name]
-
-
-def get_attacks(name: str, norm: str) -> list[Attack]:
+def get_attacks(name: str, norm: str) -> tuple[Attack, ...]:
     """The attacks of a suite, or the attack of that name alone.
 
     Raises:
@@ -81,20 +75,8 @@ def get_attacks(name: str, norm: str) -> list[Attack]:
     """
     if name not in {**SUITES, **ATTACKS}:
         raise unknown("attack", name, {**SUITES, **ATTACKS})
-    attacks = list(SUITES.get(name, ())) or [ATTACKS[name]]
-    for attack in attacks:
-        if norm not in attack.norms:
-            raise UsageError(f"attack '{attack.name}' works in {', '.join(attack.norms)}, not in {norm}")
+    attacks = SUITES[name].attacks if name in SUITES else (ATTACKS[name],)
+    for each in attacks:
+        if norm not in each.norms:
+            raise UsageError(f"attack '{each.name}' works in {', '.join(each.norms)}, not in {norm}")
     return attacks
-
-
-def with_settings(attack: Attack, **settings: Any) -> Attack:
-    """The attack with some settings changed.
-
-    Raises:
-        UsageError: it has no such setting.
-    """
-    for name in settings:
-        if name not in attack.settings:
-            raise unknown(f"setting of {attack.name}", name, attack.settings)
-    return replace(attack, settings={**attack.settings, **settings})

@@ -1,28 +1,37 @@
-"""What an attack is, and the gradient that most of them climb."""
+"""What an attack is, and the gradient that most attacks follow."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
+from hardy.attacks.objectives import Objective, cross_entropy_each
+from hardy.errors import UsageError, unknown
 from hardy.threats import Norm
 from hardy.validation import Classifier, Images, Labels, Logits
 
-Objective = Callable[[Logits, Labels], Tensor]
-"""From logits (N, K) and labels (N,) to a loss per example (N,), higher where the attack is nearer to success."""
-
-
 AttackFunction = Callable[..., Images]
-"""``(classifier, images, labels, threat, *, rng, **settings) -> images``: looks for images that are classified wrongly.
+"""``(classifier, images, labels, threat, *, …) -> images``: looks for images that are classified wrongly.
 
-Takes and returns float32 (N, C, H, W). It sees only images that are still standing, and need not clip, check the ball
+Takes and returns float32 (N, C, H, W). It sees only images that are not broken yet, and need not clip, check the ball
 or judge success: the engine does. What it does to one example depends on that example and its random streams alone.
+
+Its keyword parameters are its settings, each with a default, but for those that the engine passes where it finds them:
+
+- ``rng``, :class:`~hardy.rng.Randomness`: the random streams of these examples.
+- ``start``, float32 (N, C, H, W) or None: where a search in lower precision has ended. From such a warm start the
+  attack goes on in float32 with a share of its budget.
+- ``fast_model``: a classifier with the same answers up to rounding but cheaper, for what the attack then checks with
+  ``classifier`` itself.
+- ``clean_gradient``, float32 (N, C, H, W): that of the cross-entropy at the images, the same at every radius.
 """
+
+PASSED_BY_ENGINE = ("rng", "start", "fast_model", "clean_gradient")
 
 
 @dataclass(frozen=True)
@@ -36,15 +45,12 @@ class Attack:
         norms: the norms that it works in.
         reference: the paper.
         search: ``fixed`` looks inside the ball of the threat model; ``smallest`` looks for the smallest perturbation,
-            whatever the radius, which is then held against it.
-        settings: what the function is called with besides.
-        refining: settings of a short search in float32 after one in less. An attack that searches inside the ball then
-            takes ``start`` too, float32 (N, C, H, W), where the first search ended.
+            whatever the radius, which is then compared with it.
         gradients: whether it needs them.
-        rough: whether the function takes another classifier, ``rough``, with the same answers up to rounding but
-            cheaper, for what it checks with the classifier afterwards.
-        clean_gradient: whether the function takes ``clean_gradient``, float32 (N, C, H, W): that of the cross-entropy
-            at the images, which is the same at every radius.
+        settings: what the function is called with; those that are not given are the defaults of its signature.
+
+    Raises:
+        UsageError: a setting that the function does not have, or one without a default.
     """
 
     name: str
@@ -53,16 +59,51 @@ class Attack:
     norms: tuple[Norm, ...]
     reference: str
     search: Literal["fixed", "smallest"] = "fixed"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    refining: Mapping[str, Any] | None = None
     gradients: bool = True
-    rough: bool = False
-    clean_gradient: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        defaults = {name: it.default for name, it in self._keywords().items() if name not in PASSED_BY_ENGINE}
+        for name, default in defaults.items():
+            if default is inspect.Parameter.empty:
+                raise UsageError(f"attack '{self.name}': give its setting '{name}' a default in the signature")
+        for name in self.settings:
+            if name not in defaults:
+                raise unknown(f"setting of {self.name}", name, defaults)
+        object.__setattr__(self, "settings", {**defaults, **self.settings})
+
+    def with_settings(self, **settings: Any) -> Attack:
+        """The attack with some settings changed.
+
+        Raises:
+            UsageError: it has no such setting.
+        """
+        return replace(self, settings={**self.settings, **settings})
+
+    def takes(self, name: str) -> bool:
+        """Whether the function has a parameter of :data:`PASSED_BY_ENGINE`."""
+        return name in self._keywords()
+
+    def _keywords(self) -> dict[str, inspect.Parameter]:
+        parameters = inspect.signature(self.function).parameters
+        return {name: it for name, it in parameters.items() if it.kind is it.KEYWORD_ONLY}
 
 
-def cross_entropy_each(logits: Logits, labels: Labels) -> Tensor:
-    """Cross-entropy of each example, (N,)."""
-    return cross_entropy(logits, labels, reduction="none")
+@dataclass(frozen=True)
+class Suite:
+    """Attacks that are run one after the other, each on what those before have not broken.
+
+    Attributes:
+        name: what it is called.
+        title: in words.
+        attacks: which, in order.
+        reference: the paper.
+    """
+
+    name: str
+    title: str
+    attacks: tuple[Attack, ...]
+    reference: str
 
 
 def value_and_gradient(

@@ -1,46 +1,57 @@
-"""The attack of Carlini and Wagner in l2: the smallest change plus a penalty for not fooling, minimised by Adam."""
+"""The attack of Carlini and Wagner in l2: the smallest change plus a penalty for not fooling, minimized by Adam."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from hardy.attacks.attack import Attack, value_and_gradient
+from hardy.attacks.attack import value_and_gradient
 from hardy.attacks.objectives import margin
-from hardy.rng import Randomness
+from hardy.attacks.public import register
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
 # Keeps the inverse of tanh finite where a pixel is 0 or 1.
 _INSIDE = 0.999999
-# Ten times in a run, an example whose loss has not fallen by this factor since the last time is done.
+# Checked ten times in a run: an example whose loss has not dropped by this factor since the last check is done.
 _CHECKS = 10
 _PROGRESS = 0.9999
 _DECAY, _DECAY_OF_SQUARES, _TINY = 0.9, 0.999, 1e-8
 
 
+@register(
+    title="Carlini and Wagner",
+    norms=("l2",),
+    reference="Carlini and Wagner, IEEE S&P 2017, arXiv:1608.04644",
+    search="smallest",
+)
 def carlini_wagner(
     classifier: Classifier,
     images: Images,
     labels: Labels,
     threat: ThreatModel,  # noqa: ARG001
     *,
-    rng: Randomness,  # noqa: ARG001
-    searches: int,
-    steps: int,
-    step_size: float,
-    first_weight: float,
+    binary_search_steps: int = 6,
+    steps: int = 200,
+    step_size: float = 0.05,
+    initial_const: float = 0.1,
 ) -> Images:
-    """Search for the smallest weight of the penalty that still fools: ``searches`` runs of up to ``steps`` steps.
+    """The smallest change plus a penalty for not fooling, minimized by Adam; the weight of the penalty is searched.
 
     The weight grows tenfold until a run succeeds and is then bisected.
+
+    Args:
+        binary_search_steps: how many runs, each with another weight.
+        steps: of a run, at most.
+        step_size: of Adam.
+        initial_const: the first weight, relative to the margin of the clean image.
     """
     result = images.clone()
     best = images.new_full((len(images),), torch.inf)
     low, high = torch.zeros_like(best), torch.full_like(best, torch.inf)
     # Relative to the margin, so that scaled logits make no difference.
-    weight = first_weight / margin(classifier(images), labels).abs().clamp_min(_TINY)
-    for _ in range(searches):
+    weight = initial_const / margin(classifier(images), labels).abs().clamp_min(_TINY)
+    for _ in range(binary_search_steps):
         found, size = _descend(classifier, images, labels, weight, steps, step_size)
         better = size < best
         best = torch.where(better, size, best)
@@ -89,14 +100,3 @@ def _descend(
             checked = loss[going]
             rows, position, mean, mean_square = rows[going], position[going], mean[going], mean_square[going]
     return found, smallest
-
-
-CARLINI_WAGNER = Attack(
-    name="carlini-wagner",
-    title="Carlini and Wagner",
-    function=carlini_wagner,
-    norms=("l2",),
-    reference="Carlini and Wagner, IEEE S&P 2017, arXiv:1608.04644",
-    search="smallest",
-    settings={"searches": 6, "steps": 200, "step_size": 0.05, "first_weight": 0.1},
-)

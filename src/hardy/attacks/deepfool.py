@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hardy.attacks.attack import Attack, steepest, value_and_gradient
+from hardy.attacks.attack import steepest, value_and_gradient
 from hardy.attacks.objectives import likeliest_wrong_classes, targeted_margin
-from hardy.rng import Randomness
+from hardy.attacks.public import register
 from hardy.threats import Norm, ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
@@ -23,38 +23,48 @@ _REACH = 3.0
 _SHARED = 0.55
 
 
+@register(
+    title="DeepFool",
+    norms=("linf", "l2"),
+    reference="Moosavi-Dezfooli, Fawzi and Frossard, CVPR 2016, arXiv:1511.04599",
+    search="smallest",
+)
 def deepfool(
     classifier: Classifier,
     images: Images,
     labels: Labels,
     threat: ThreatModel,
     *,
-    rng: Randomness,  # noqa: ARG001
-    rough: Classifier,
-    steps: int,
-    candidates: int,
-    overshoot: float,
+    fast_model: Classifier,
+    steps: int = 50,
+    candidates: int = 10,
+    overshoot: float = 0.02,
 ) -> Images:
-    """Step to the nearest boundary between the label and the ``candidates`` - 1 likeliest wrong classes.
+    """Steps to the nearest boundary, as if all boundaries were flat, until the image is on the other side.
 
-    The sum of the steps is lengthened by ``overshoot``. An image that is fooled leaves the batch. Boundaries much
-    farther than the nearest are left out: a rival needs a gradient where its gap to the label's logit is at most
-    ``_REACH`` times the smallest gap. ``rough`` gives the gradients; gaps and success are the classifier's own.
+    Boundaries much farther than the nearest are left out: a rival needs a gradient only where its logit is near enough
+    to the label's, relative to the nearest rival.
+
+    Args:
+        steps: how many at most.
+        candidates: to how many classes boundaries are considered: the label's own and the likeliest wrong ones.
+        overshoot: by which share the sum of the steps is lengthened.
     """
+    # The fast model gives the gradients; gaps and success are the classifier's own.
     result = images.clone()
-    standing = torch.arange(len(images), device=images.device)
+    active = torch.arange(len(images), device=images.device)
     logits = classifier(images)
     rivals = likeliest_wrong_classes(logits, labels, candidates - 1)
     current, change = images, torch.zeros_like(images)
     for _ in range(steps):
-        gaps = logits.gather(1, labels[standing, None]) - logits.gather(1, rivals[standing])
-        change = change + _step_to_nearest(rough, current, labels[standing], rivals[standing], gaps, threat.norm)
-        current = (images[standing] + (1.0 + overshoot) * change).clamp(0.0, 1.0)
+        gaps = logits.gather(1, labels[active, None]) - logits.gather(1, rivals[active])
+        change = change + _step_to_nearest(fast_model, current, labels[active], rivals[active], gaps, threat.norm)
+        current = (images[active] + (1.0 + overshoot) * change).clamp(0.0, 1.0)
         logits = classifier(current)
-        still = logits.argmax(1) == labels[standing]
-        result[standing[~still]] = current[~still]
-        standing, current, change, logits = standing[still], current[still], change[still], logits[still]
-        if not len(standing):
+        still = logits.argmax(1) == labels[active]
+        result[active[~still]] = current[~still]
+        active, current, change, logits = active[still], current[still], change[still], logits[still]
+        if not len(active):
             break
     return result
 
@@ -100,15 +110,3 @@ def _gap_gradients(
             towards = partial(targeted_margin, targets=rivals[rows, rank])
             _, gradient = value_and_gradient(classifier, images[rows], labels[rows], towards)
             yield rows, torch.full_like(rows, rank), gradient
-
-
-DEEPFOOL = Attack(
-    name="deepfool",
-    title="DeepFool",
-    function=deepfool,
-    norms=("linf", "l2"),
-    reference="Moosavi-Dezfooli, Fawzi and Frossard, CVPR 2016, arXiv:1511.04599",
-    search="smallest",
-    settings={"steps": 50, "candidates": 10, "overshoot": 0.02},
-    rough=True,
-)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from hardy.attacks.attack import Attack, value_and_gradient
-from hardy.attacks.search_copy import Count, SearchCopy, bf16_tells_apart, fastest_copy
+from hardy.attacks.fast_model import Count, FastModel, bf16_tells_apart, fast_model
 from hardy.devices import native_bf16
 from hardy.errors import ContractError, UsageError
 from hardy.rng import Randomness
@@ -19,34 +19,45 @@ from hardy.validation import Classifier, Images, Labels, check_images, frozen_ev
 
 Precision = Literal["auto", "bf16", "float32"]
 
-# A search in bfloat16 costs half of one in float32. Where all that it leaves standing is searched again as long, it
-# pays if at least this share of the first images falls. Those are searched in float32 at once.
+# A search in bfloat16 costs half of one in float32. An attack without a warm start is run again as a whole on what that
+# leaves, which pays if at least this share of a probe batch, searched in float32 at once, is broken.
 _PAYS_FROM = 0.75
-_PILOT = 16
+_PROBE = 16
 # How often the way from the clean image to a smallest perturbation is halved.
 _BISECTIONS = 6
 
 
-@dataclass
-class Outcome:
-    """What attacks found, one entry an example.
+@dataclass(repr=False)
+class AttackResult:
+    """What attacks found, one entry per example.
 
     Attributes:
-        norm: float64 (N,), the smallest norm of a perturbation that fools the classifier: 0 where the clean image is
-            classified wrongly already, infinity where none was found within the largest radius.
-        images: float32 (N, C, H, W), the image with that norm; the clean image where none was found.
+        images: float32 (N, C, H, W), the adversarial image; the clean image where none was found.
+        min_norm: float64 (N,), the norm of the smallest perturbation found that fools the classifier: 0 where the clean
+            image is classified wrongly already, infinity where none was found within the largest radius.
         prediction: int64 (N,), the class of ``images``.
         clean_prediction: int64 (N,), the class of the clean image.
-        attack: int64 (N,), which of the attacks found it; -1 where none did.
-        count: what the search and its confirmation cost.
+        attack: int64 (N,), the place of the attack that found it; -1 where none did.
+        count: how many queries and gradients it took.
+        warnings: what may make the result misleading, in words.
     """
 
-    norm: Tensor
     images: Images
+    min_norm: Tensor
     prediction: Tensor
     clean_prediction: Tensor
     attack: Tensor
     count: Count = field(default_factory=Count)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def broken(self) -> Tensor:
+        """bool (N,): classified wrongly, on the clean image or within the largest radius."""
+        return self.min_norm.isfinite()
+
+    def __repr__(self) -> str:
+        wrong, broken = int((self.min_norm == 0).sum()), int(self.broken.sum())
+        return f"AttackResult({broken} of {len(self.images)} broken, {wrong} of them wrong without any attack)"
 
 
 def run_attack(
@@ -59,7 +70,7 @@ def run_attack(
     rng: Randomness,
     batch_size: int = 500,
     precision: Precision = "auto",
-) -> Outcome:
+) -> AttackResult:
     """:func:`run_attacks` with one attack."""
     return run_attacks(
         classifier, images, labels, [attack], threats, rng=rng, batch_size=batch_size, precision=precision
@@ -76,11 +87,11 @@ def run_attacks(
     rng: Randomness,
     batch_size: int = 500,
     precision: Precision = "auto",
-) -> Outcome:
+) -> AttackResult:
     """Attack each image within each of the radii, from the smallest up, with one attack after another.
 
-    What has fallen is not attacked again: what falls at one radius has fallen at all larger ones, and the next attack
-    sees what the last has left standing. So the outcome is the worst case over the attacks, example by example.
+    What is broken is not attacked again: what breaks at one radius is broken at all larger ones, and the next attack
+    sees what the last has left. So the result is the worst case over the attacks, example by example.
 
     Args:
         classifier: left as it was: mode, flags, weights.
@@ -91,7 +102,7 @@ def run_attacks(
         rng: the streams of these examples.
         batch_size: how many images are attacked at once; bounds the memory.
         precision: of the search; every success is confirmed in float32 in any case. ``auto`` searches in bfloat16 first
-            where the device computes it natively and it pays, and in float32 what that leaves standing.
+            where the device computes it natively and it pays, and in float32 what that does not break.
 
     Raises:
         ContractError: images outside [0, 1], or no gradient for an attack that needs it.
@@ -103,56 +114,48 @@ def run_attacks(
         count = Count()
         predict = _predictor(classifier, batch_size, count)
         clean = predict(images)
-        outcome = Outcome(
-            norm=torch.where(clean == labels, torch.inf, 0.0).double(),
+        result = AttackResult(
             images=images.clone(),
+            min_norm=torch.where(clean == labels, torch.inf, 0.0).double(),
             prediction=clean.clone(),
             clean_prediction=clean,
             attack=torch.full_like(labels, -1),
             count=count,
         )
         if not len(images):
-            return outcome
+            return result
         if any(attack.gradients for attack in attacks):
             _check_gradient(classifier, images[:1])
-        search = fastest_copy(classifier, images[:_PILOT], torch.float32, count) or SearchCopy(
+        probe = images[:_PROBE]
+        search = fast_model(classifier, probe, torch.float32, count, result.warnings) or FastModel(
             classifier, torch.float32, torch.contiguous_format, count
         )
-        campaign = _Campaign(predict, outcome, images, labels, rng, batch_size, search)
         reduced = None
         if precision == "bf16" or (precision == "auto" and native_bf16(images.device)):
-            reduced = fastest_copy(classifier, images[:_PILOT], torch.bfloat16, count)
+            reduced = fast_model(classifier, probe, torch.bfloat16, count, result.warnings)
+        run = _AttackRun(predict, result, images, labels, rng, batch_size, search)
         for threat in ascending:
             for number, attack in enumerate(attacks):
                 if attack.search == "fixed":
-                    # What has withstood one attack falls to the next too seldom for a second whole search to pay.
-                    promising = number == 0 or precision == "bf16" or attack.refining is not None
-                    campaign.run_fixed(
-                        attack, number, threat, search, reduced if promising else None, pilot=precision == "auto"
-                    )
+                    # Later attacks rarely break survivors, so a second whole search does not pay for them.
+                    promising = number == 0 or precision == "bf16" or attack.takes("start")
+                    run.run_fixed(attack, number, threat, reduced if promising else None, probe=precision == "auto")
                 elif threat is ascending[0]:
-                    # The smallest perturbation is looked for once and held against every radius.
-                    largest = ascending[-1]
-                    if attack.rough and reduced is not None:
-                        campaign.run(attack, number, largest, campaign.standing(threat), search, rough=reduced)
-                        left = campaign.standing(largest)
-                        campaign.run(_refined(attack), number, largest, left, search, again=True)
+                    # The smallest perturbation is looked for once and compared with every radius.
+                    largest, active = ascending[-1], run.active(threat)
+                    if attack.takes("fast_model") and reduced is not None:
+                        run.run_twice(attack, number, largest, active, search, fast_model=reduced)
                     else:
-                        campaign.run(attack, number, largest, campaign.standing(threat), search)
-    return outcome
-
-
-def _refined(attack: Attack) -> Attack:
-    """The attack as it searches after a search in reduced precision."""
-    return replace(attack, settings={**attack.settings, **(attack.refining or {})})
+                        run.run(attack, number, largest, active, search)
+    return result
 
 
 @dataclass
-class _Campaign:
-    """One call of :func:`run_attacks`: who is asked, who is attacked, and what has been found so far."""
+class _AttackRun:
+    """One call of :func:`run_attacks`: what is attacked and with which models, and what has been found so far."""
 
     predict: Callable[[Images], Tensor]
-    outcome: Outcome
+    result: AttackResult
     images: Images
     labels: Labels
     rng: Randomness
@@ -160,42 +163,49 @@ class _Campaign:
     search: Classifier
     _gradients: Tensor | None = None
 
-    def standing(self, threat: ThreatModel) -> Tensor:
-        """Which examples have not fallen within a radius."""
-        return (self.outcome.norm > threat.eps).nonzero().squeeze(1)
+    def active(self, threat: ThreatModel) -> Tensor:
+        """Which examples are not broken within a radius."""
+        return (self.result.min_norm > threat.eps).nonzero().squeeze(1)
 
     def run_fixed(
+        self, attack: Attack, number: int, threat: ThreatModel, reduced: Classifier | None, *, probe: bool
+    ) -> None:
+        """Attack what is active, in reduced precision first if there is such a model.
+
+        An attack with a warm start goes on in float32 where the first search ended. Any other is run again as a whole,
+        so with ``probe`` a probe batch tells first whether that pays.
+        """
+        active = self.active(threat)
+        if reduced is not None and attack.takes("start") and bf16_tells_apart(threat, self.images[0].numel()):
+            self.run_twice(attack, number, threat, active, reduced)
+            return
+        if reduced is not None:
+            pays = True
+            if probe:
+                first, active = active[:_PROBE], active[_PROBE:]
+                self.run(attack, number, threat, first, self.search)
+                broken = int((self.result.min_norm[first] <= threat.eps).sum())
+                pays = broken >= _PAYS_FROM * len(first)
+            if pays:
+                self.run(attack, number, threat, active, reduced)
+                active = active[self.result.min_norm[active] > threat.eps]
+        self.run(attack, number, threat, active, self.search)
+
+    def run_twice(
         self,
         attack: Attack,
         number: int,
         threat: ThreatModel,
-        search: Classifier,
-        reduced: Classifier | None,
+        chosen: Tensor,
+        classifier: Classifier,
         *,
-        pilot: bool,
+        fast_model: Classifier | None = None,
     ) -> None:
-        """Attack what stands, in reduced precision first if there is such a copy.
-
-        An attack that can refine goes on in float32 where the first search ended. Any other is run again as a whole, so
-        with ``pilot`` it is looked at first whether that pays.
-        """
-        standing = self.standing(threat)
-        if reduced is not None and attack.refining is not None and bf16_tells_apart(threat, self.images[0].numel()):
-            ended = self.run(attack, number, threat, standing, reduced)
-            stands = self.outcome.norm[standing] > threat.eps
-            self.run(_refined(attack), number, threat, standing[stands], search, start=ended[stands])
-            return
-        if reduced is not None:
-            pays = True
-            if pilot:
-                first, standing = standing[:_PILOT], standing[_PILOT:]
-                self.run(attack, number, threat, first, search)
-                fallen = int((self.outcome.norm[first] <= threat.eps).sum())
-                pays = fallen >= _PAYS_FROM * len(first)
-            if pays:
-                self.run(attack, number, threat, standing, reduced)
-                standing = standing[self.outcome.norm[standing] > threat.eps]
-        self.run(attack, number, threat, standing, search)
+        """Attack the chosen examples, and what survives again in float32, from where the first search ended."""
+        ended = self.run(attack, number, threat, chosen, classifier, fast_model=fast_model)
+        survived = self.result.min_norm[chosen] > threat.eps
+        start = ended[survived] if attack.takes("start") else None
+        self.run(attack, number, threat, chosen[survived], self.search, start=start, again=True)
 
     def run(
         self,
@@ -205,34 +215,28 @@ class _Campaign:
         chosen: Tensor,
         classifier: Classifier,
         *,
-        rough: Classifier | None = None,
+        fast_model: Classifier | None = None,
         start: Images | None = None,
         again: bool = False,
     ) -> Images:
-        """Attack the chosen examples, from ``start`` where given, and enter what was found; where the search ended.
+        """Attack the chosen examples, from ``start`` where given, and enter what was found; return where it ended.
 
-        ``again``, and from ``start``, random numbers are other ones.
+        With ``again`` the random numbers are different ones.
         """
         ended = self.images[chosen]
         for places in torch.arange(len(chosen)).split(self.batch_size) if len(chosen) else ():
             part = chosen[places]
             rng = self.rng.select(part).fold(attack.name, repr(threat.eps))
-            given: dict[str, Any] = dict(attack.settings)
-            if start is not None:
-                given["start"] = start[places]
-            if again or start is not None:
+            if again:
                 rng = rng.fold("refining")
-            if attack.rough:
-                given["rough"] = rough or classifier
-            if attack.clean_gradient:
-                given["clean_gradient"] = self._clean_gradient(part)
+            offered: dict[str, object] = {"rng": rng, "fast_model": fast_model or classifier}
+            if start is not None:
+                offered["start"] = start[places]
+            if attack.takes("clean_gradient"):
+                offered["clean_gradient"] = self._clean_gradient(part)
+            passed = {name: value for name, value in offered.items() if attack.takes(name)}
             found = attack.function(
-                classifier,
-                self.images[part],
-                self.labels[part],
-                threat,
-                rng=rng,
-                **given,
+                classifier, self.images[part], self.labels[part], threat, **passed, **attack.settings
             )
             ended[places] = found
             entered = self._judge(part, found, threat, number)
@@ -253,7 +257,7 @@ class _Campaign:
     def _shrunk(self, chosen: Tensor, classifier: Classifier) -> Images:
         """What was found, moved back towards the clean image as far as it goes on fooling, by bisection."""
         images, labels = self.images[chosen], self.labels[chosen]
-        change = self.outcome.images[chosen] - images
+        change = self.result.images[chosen] - images
         low, high = images.new_zeros(len(chosen), 1, 1, 1), images.new_ones(len(chosen), 1, 1, 1)
         for _ in range(_BISECTIONS):
             middle = 0.5 * (low + high)
@@ -262,7 +266,7 @@ class _Campaign:
         return images + high * change
 
     def _judge(self, chosen: Tensor, found: Images, threat: ThreatModel, number: int) -> Tensor:
-        """Enter what is inside the ball, fools the classifier, and is smaller than what was known; which those are."""
+        """Enter what is in the ball, fools the classifier, and is smaller than what was known; return which."""
         reference = self.images[chosen]
         found = torch.where(found.isfinite(), found, reference).clamp(0.0, 1.0)
         outside = ~threat.contains(found, reference)
@@ -272,19 +276,19 @@ class _Campaign:
         prediction = self.predict(found)
         # Inside up to rounding counts as inside, so no norm exceeds its radius.
         norm = threat.distance(found, reference).double().clamp_max(threat.eps)
-        better = inside & (prediction != self.labels[chosen]) & (norm < self.outcome.norm[chosen])
+        better = inside & (prediction != self.labels[chosen]) & (norm < self.result.min_norm[chosen])
         entered = chosen[better]
-        self.outcome.norm[entered] = norm[better]
-        self.outcome.images[entered] = found[better]
-        self.outcome.prediction[entered] = prediction[better]
-        self.outcome.attack[entered] = number
+        self.result.min_norm[entered] = norm[better]
+        self.result.images[entered] = found[better]
+        self.result.prediction[entered] = prediction[better]
+        self.result.attack[entered] = number
         return entered
 
 
 def _checked(attacks: Sequence[Attack], threats: Sequence[ThreatModel]) -> list[ThreatModel]:
     norms = {threat.norm for threat in threats}
     if len(norms) != 1:
-        raise UsageError(f"an attack sweeps the radii of one norm, not of {sorted(norms) or 'none'}")
+        raise UsageError(f"all radii of an attack are in one norm, not in {sorted(norms) or 'none'}")
     if not attacks:
         raise UsageError("no attack is named; 'hardy list attacks' shows them")
     for attack in attacks:
@@ -294,7 +298,7 @@ def _checked(attacks: Sequence[Attack], threats: Sequence[ThreatModel]) -> list[
 
 
 def _predictor(classifier: nn.Module, batch_size: int, count: Count) -> Callable[[Images], Tensor]:
-    """The classifier's own word, in float32: int64 (N,); -1, which is no class, where a logit is NaN."""
+    """The classifier's own prediction, in float32: int64 (N,); -1, which is no class, where a logit is NaN."""
 
     def predict(images: Images) -> Tensor:
         count.queries += len(images)
@@ -311,6 +315,6 @@ def _check_gradient(classifier: nn.Module, image: Images) -> None:
         answer = classifier(image.clone().requires_grad_(True))
     if not answer.requires_grad:
         raise ContractError(
-            "the classifier gives no gradient with respect to its input; attack it with one that needs none "
-            "(square, or a decision-based one)"
+            "the classifier gives no gradient with respect to its input; use an attack that needs none: square, "
+            "hop-skip-jump, salt-and-pepper or noise"
         )

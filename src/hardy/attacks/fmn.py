@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from hardy.attacks.attack import Attack, steepest, value_and_gradient
+from hardy.attacks.attack import steepest, value_and_gradient
 from hardy.attacks.objectives import margin
 from hardy.attacks.projections import project_l1_in_box
-from hardy.rng import Randomness
+from hardy.attacks.public import register
 from hardy.threats import NORMS, Norm, ThreatModel
 from hardy.validation import Classifier, Images, Labels
 
@@ -20,21 +20,30 @@ _LAST_RATE = 0.001
 _TINY = 1e-12
 
 
+@register(
+    title="fast minimum norm",
+    norms=NORMS,
+    reference="Pintor, Roli, Brendel and Biggio, NeurIPS 2021, arXiv:2102.12827",
+    search="smallest",
+)
 def fmn(
     classifier: Classifier,
     images: Images,
     labels: Labels,
     threat: ThreatModel,
     *,
-    rng: Randomness,  # noqa: ARG001
-    steps: int,
-    step_size: float,
-    rate: float,
+    steps: int = 100,
+    step_size: float = 10.0,
+    gamma: float = 0.05,
 ) -> Images:
-    """Climb the margin; shrink the radius by ``rate`` where the classifier is fooled, widen it where it is not.
+    """Steps up the margin inside a ball whose radius shrinks while the classifier is fooled and grows while it is not.
 
     Until an image is fooled for the first time, its radius is the distance at which a flat boundary would lie.
-    ``step_size`` is the first l2 length of a step.
+
+    Args:
+        steps: how many.
+        step_size: the l2 length of the first step; it falls to a hundredth.
+        gamma: by which share the radius changes at first; it falls to a thousandth.
     """
     result = images.clone()
     farthest = threat.distance((images < 0.5).to(images.dtype), images)
@@ -44,7 +53,7 @@ def fmn(
     for step in range(steps):
         fade = 0.5 * (1.0 + math.cos(math.pi * step / steps))
         length = step_size * (_LAST_STEP + (1.0 - _LAST_STEP) * fade)
-        rate_now = _LAST_RATE + (rate - _LAST_RATE) * fade
+        rate_now = _LAST_RATE + (gamma - _LAST_RATE) * fade
 
         logits, gradient = value_and_gradient(classifier, current, labels, margin)
         fooled = logits.argmax(1) != labels
@@ -97,14 +106,3 @@ def _into_ball(change: Tensor, reference: Images, radius: Tensor, norm: Norm, gr
 def _dual_norm(gradient: Tensor, norm: Norm) -> Tensor:
     order = {"linf": 1.0, "l2": 2.0, "l1": math.inf}[norm]
     return torch.linalg.vector_norm(gradient.flatten(1), order, dim=1)
-
-
-FMN = Attack(
-    name="fmn",
-    title="fast minimum norm",
-    function=fmn,
-    norms=NORMS,
-    reference="Pintor, Roli, Brendel and Biggio, NeurIPS 2021, arXiv:2102.12827",
-    search="smallest",
-    settings={"steps": 100, "step_size": 10.0, "rate": 0.05},
-)

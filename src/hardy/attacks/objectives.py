@@ -1,29 +1,39 @@
-"""What attacks climb, one value an example, higher where the attack is nearer to success."""
+"""What attacks maximize: one value per example, higher where the attack is nearer to success."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from hardy.attacks.attack import Objective, cross_entropy_each
 from hardy.validation import Labels, Logits
+
+Objective = Callable[[Logits, Labels], Tensor]
+"""From logits (N, K) and labels (N,) to a value per example (N,), higher where the attack is nearer to success."""
 
 # Keeps a ratio of logits finite where they are all the same.
 _TINY = 1e-12
-# benchmarks/attack_costs.py giving-up shows what it saves and costs.
-GIVE_UP = 10.0
+# benchmarks/attack_costs.py aborting shows what it saves and costs.
+ABORT_FACTOR = 10.0
 
 
-def hopeless(value: Tensor, before: Tensor, periods_left: float, factor: float) -> Tensor:
-    """Which searches are to be given up, bool (N,): they would not rise to 0, where an image is fooled, in time.
+def cannot_succeed_in_time(value: Tensor, before: Tensor, periods_left: float, abort_factor: float) -> Tensor:
+    """Which searches to abort, bool (N,): their objective would not rise to 0, where an image is broken, in time.
 
     Args:
         value: float32 (N,), the highest objective so far.
         before: float32 (N,), the same one period ago.
         periods_left: how many periods the search still has.
-        factor: how many times faster than in the last period it might rise.
+        abort_factor: how many times as fast as in the last period it might rise.
     """
-    return -value > factor * periods_left * (value - before)
+    return -value > abort_factor * periods_left * (value - before)
+
+
+def cross_entropy_each(logits: Logits, labels: Labels) -> Tensor:
+    """Cross-entropy of each example, (N,)."""
+    return cross_entropy(logits, labels, reduction="none")
 
 
 def margin(logits: Logits, labels: Labels) -> Tensor:
@@ -57,9 +67,6 @@ def targeted_dlr(logits: Logits, labels: Labels, targets: Labels) -> Tensor:
         return targeted_margin(logits, labels, targets)
     top = logits.topk(4, dim=1).values
     return targeted_margin(logits, labels, targets) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + _TINY)
-
-
-OBJECTIVES: dict[str, Objective] = {"cross_entropy": cross_entropy_each, "dlr": dlr, "margin": margin}
 
 
 def best_wrong(logits: Logits, labels: Labels) -> Tensor:

@@ -1,7 +1,7 @@
 """Nearest points that also stay in [0, 1]: of an l1 ball, and of a hyperplane.
 
 Each is one equation in one unknown for each row, monotone and piecewise linear. A few Newton steps solve it for all
-rows at once, where sorting some hundred pixels a row would cost more than a small classifier. A row that is solved
+rows at once, where sorting some hundred pixels per row would cost more than a small classifier. A row that is solved
 stays as it is, so that its result does not depend on the other rows.
 """
 

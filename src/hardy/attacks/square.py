@@ -15,10 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hardy.attacks.attack import Attack
-from hardy.attacks.objectives import GIVE_UP, hopeless, margin
-from hardy.attacks.patches import length_of, mass_of, patch_pair
+from hardy.attacks.objectives import ABORT_FACTOR, cannot_succeed_in_time, margin
 from hardy.attacks.projections import project_l1_in_box
+from hardy.attacks.public import register
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Labels
@@ -27,34 +26,34 @@ from hardy.validation import Classifier, Images, Labels
 SHRINKS_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 # Rows wait for each other, and random numbers are made, after at most so many queries.
 _BLOCK = 250
-# So many images are asked about at once, at the least: then a row looks up to so many queries ahead.
+# At least so many images are classified at once: where fewer are left, each looks up to so many queries ahead.
 _BATCH = 128
 _AHEAD = 8
 # Proposals for larger windows change something nearly always, so that is not looked at.
 _LARGEST_LOOKED_AT = 4
 # Before so many queries patches are still large, and gains come unevenly.
-_GIVES_UP_AFTER = 2000
-# Random words that a query takes besides one for each channel's sign: two windows and an orientation.
-_WORDS = 3
+_ABORTS_AFTER = 2000
+# How often a query takes 32 random bits, besides once for each channel's sign: two windows and an orientation.
+_BITS = 3
 _TINY = 1e-12
 
 
 @dataclass
 class _Search:
-    """One row an example that still stands.
+    """Of each example that is not broken: the best image so far, and what comes next.
 
-    ``images`` and ``best`` are (N, C, H*W); ``lead`` is how far the best wrong logit is above the right one,
-    ``marked_lead`` the same some queries ago; ``words``, (N, B, W), are the random words of a block of queries, and
-    ``place`` says which of them is next.
+    ``images`` and ``best`` are (N, C, H*W); ``margins`` is how far the best wrong logit is above the right one,
+    ``marked_margins`` the same some queries ago; ``random_bits``, int64 (N, B, W), are 32 bits each for a block of
+    queries, and ``place`` says which of them is next.
     """
 
     rows: Tensor
     images: Tensor
     best: Tensor
     labels: Labels
-    lead: Tensor
-    marked_lead: Tensor
-    words: Tensor
+    margins: Tensor
+    marked_margins: Tensor
+    random_bits: Tensor
     place: Tensor
 
     def select(self, keep: Tensor) -> _Search:
@@ -68,6 +67,12 @@ class _Moves(NamedTuple):
     changes: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
 
+@register(
+    title="Square Attack, 5,000 queries",
+    norms=("linf", "l2", "l1"),
+    reference="Andriushchenko et al., ECCV 2020, arXiv:1912.00049; l1: Croce and Hein, ICML 2021, arXiv:2103.01208",
+    gradients=False,
+)
 @torch.no_grad()
 def square(
     classifier: Classifier,
@@ -76,54 +81,56 @@ def square(
     threat: ThreatModel,
     *,
     rng: Randomness,
-    queries: int,
-    first_share: float,
-    give_up: float,
-    asked: int = 0,
     start: Images | None = None,
+    n_queries: int = 5000,
+    p_init: float = 0.8,
+    abort_factor: float = ABORT_FACTOR,
 ) -> Images:
-    """Change one square patch a query, and keep what brings the best wrong logit nearer to the right one.
+    """Random search that changes one square patch per query and keeps what brings a wrong class nearer.
 
-    The outcome is that of one query after the other. Yet a proposal that changes nothing is not asked about, and where
+    The result is that of one query after the other. Yet a proposal that changes nothing is not asked about, and where
     few images are left, the next proposals are asked about together, as most are refused.
 
     Args:
-        queries: how many patches are proposed.
-        first_share: share of the image that the first patches cover (``p_init`` in the paper).
-        give_up: after two fifths of the queries, and 2,000 at least, a search is given up where it would not reach 0
-            even at so many times the rate of its gains in the last tenth.
-        asked: how many queries the search from which ``start`` comes has had: patches are as small as after those.
-        start: where to begin instead of with stripes or tiles.
+        n_queries: how many patches are proposed.
+        p_init: share of the image that the first patches cover.
+        abort_factor: after two fifths of the queries, and 2,000 at least, a search is aborted where it would not
+            succeed even at so many times the rate of its gains in the last tenth; infinity never aborts.
     """
+    # A search of as many queries has ended at a warm start: patches are as small as after those.
+    asked = 0
+    if start is not None:
+        asked, n_queries = n_queries, math.ceil(n_queries / 20)
     shape = images.shape[1:]
     ask = partial(_ask, classifier, shape)
     result = images.clone()
     flat = images.flatten(2)
     best = _start(flat, threat, rng.fold("start"), shape[1:]) if start is None else start.flatten(2).clone()
     rows = torch.arange(len(images), device=images.device)
-    lead = ask(best, labels)
-    state = _Search(rows, flat, best, labels, lead, lead, rows[:, None, None], rows)
-    tenth = max(queries // 10, 1)
-    shrinks = (after + 1 for after in SHRINKS_AFTER if after < queries)
-    cuts = sorted({queries, *range(0, queries, _BLOCK), *range(0, queries, tenth), *shrinks})
+    margins = ask(best, labels)
+    state = _Search(rows, flat, best, labels, margins, margins, rows[:, None, None], rows)
+    tenth = max(n_queries // 10, 1)
+    shrinks = (after + 1 for after in SHRINKS_AFTER if after < n_queries)
+    cuts = sorted({n_queries, *range(0, n_queries, _BLOCK), *range(0, n_queries, tenth), *shrinks})
     for block, (first, last) in enumerate(pairwise(cuts)):
         if first % tenth == 0:
-            if first >= 4 * tenth and asked + first >= _GIVES_UP_AFTER:
-                lost = hopeless(state.lead, state.marked_lead, (queries - first) / tenth, give_up)
-                result[state.rows[lost]] = state.best[lost].reshape(-1, *shape)
-                state = state.select(~lost)
-            state.marked_lead = state.lead.clone()
+            if first >= 4 * tenth and asked + first >= _ABORTS_AFTER:
+                left = (n_queries - first) / tenth
+                aborted = cannot_succeed_in_time(state.margins, state.marked_margins, left, abort_factor)
+                result[state.rows[aborted]] = state.best[aborted].reshape(-1, *shape)
+                state = state.select(~aborted)
+            state.marked_margins = state.margins.clone()
         if not len(state.rows):
             break
-        words = rng.select(state.rows).bits((last - first) * (_WORDS + shape[0]), draw=block)
-        state.words = words.reshape(len(words), last - first, -1)
+        random_bits = rng.select(state.rows).bits((last - first) * (_BITS + shape[0]), draw=block)
+        state.random_bits = random_bits.reshape(len(random_bits), last - first, -1)
         state.place = torch.zeros_like(state.rows)
-        moves = _moves(asked + first, first_share, threat, shape[1:], images.device)
+        moves = _moves(asked + first, p_init, threat, shape[1:], images.device)
         while True:
-            fallen = state.lead > 0
-            if fallen.any():
-                result[state.rows[fallen]] = state.best[fallen].reshape(-1, *shape)
-                state = state.select(~fallen)
+            broken = state.margins > 0
+            if broken.any():
+                result[state.rows[broken]] = state.best[broken].reshape(-1, *shape)
+                state = state.select(~broken)
             active = (state.place < last - first).nonzero().squeeze(1)
             if not len(active):
                 break
@@ -141,31 +148,31 @@ def _advance(ask: Callable[[Tensor, Labels], Tensor], moves: _Moves, state: _Sea
     part = state if len(active) == len(state.rows) else state.select(active)
     ahead = max(1, min(_AHEAD, _BATCH // len(active)))
     chosen, fresh, place = _upcoming(moves, part, ahead)
-    words = _words_at(part, chosen).flatten(0, 1)
+    random_bits = _bits_at(part, chosen).flatten(0, 1)
     images, best, labels = (
         value if ahead == 1 else value.repeat_interleave(ahead, 0) for value in (part.images, part.best, part.labels)
     )
-    candidates = moves.propose(images, best, words)
+    candidates = moves.propose(images, best, random_bits)
     answer = ask(candidates, labels).reshape(-1, ahead)
-    better = fresh & (answer > part.lead[:, None])
+    better = fresh & (answer > part.margins[:, None])
     improved = better.any(1).nonzero().squeeze(1)
     first = better[improved].to(torch.uint8).argmax(1)
     state.best[active[improved]] = candidates[improved * ahead + first]
-    state.lead[active[improved]] = answer[improved, first]
+    state.margins[active[improved]] = answer[improved, first]
     place[improved] = chosen[improved, first] + 1
     state.place[active] = place
 
 
 def _upcoming(moves: _Moves, part: _Search, ahead: int) -> tuple[Tensor, Tensor, Tensor]:
     """The next proposals to ask about, (N, ahead); which of them change something; and which one follows."""
-    length = part.words.shape[1]
+    length = part.random_bits.shape[1]
     look = ahead if moves.changes is None else 2 * ahead + 2
     looked = part.place[:, None] + torch.arange(look, device=part.place.device)
     fresh = looked < length
     looked = looked.clamp_max(length - 1)
     if moves.changes is None:
         return looked, fresh, part.place + ahead
-    fresh &= moves.changes(part.images, part.best, _words_at(part, looked))
+    fresh &= moves.changes(part.images, part.best, _bits_at(part, looked))
     order = fresh.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :ahead]
     chosen = looked.gather(1, order)
     # Where more change something than are asked about, the rest has its turn later.
@@ -173,21 +180,21 @@ def _upcoming(moves: _Moves, part: _Search, ahead: int) -> tuple[Tensor, Tensor,
     return chosen, fresh.gather(1, order), place
 
 
-def _words_at(part: _Search, places: Tensor) -> Tensor:
-    return part.words.gather(1, places[..., None].expand(-1, -1, part.words.shape[2]))
+def _bits_at(part: _Search, places: Tensor) -> Tensor:
+    return part.random_bits.gather(1, places[..., None].expand(-1, -1, part.random_bits.shape[2]))
 
 
-def _moves(query: int, first_share: float, threat: ThreatModel, size: torch.Size, device: torch.device) -> _Moves:
-    side = _side(query, first_share, threat, size)
+def _moves(query: int, p_init: float, threat: ThreatModel, size: torch.Size, device: torch.device) -> _Moves:
+    side = _side(query, p_init, threat, size)
     if threat.norm == "linf":
         both = {"threat": threat, "side": side, "size": size}
         return _Moves(partial(_flip, **both), partial(_changes, **both) if side <= _LARGEST_LOOKED_AT else None)
-    patches = patch_pair(side, threat, device)
+    patches = _patch_pair(side, threat, device)
     return _Moves(partial(_redistribute, threat=threat, patches=patches, side=side, size=size))
 
 
-def _side(query: int, first_share: float, threat: ThreatModel, size: torch.Size) -> int:
-    share = first_share / 2 ** sum(query > after for after in SHRINKS_AFTER)
+def _side(query: int, p_init: float, threat: ThreatModel, size: torch.Size) -> int:
+    share = p_init / 2 ** sum(query > after for after in SHRINKS_AFTER)
     side = round(math.sqrt(share * size[0] * size[1]))
     if threat.norm != "linf":
         side = max(side, 3) | 1
@@ -203,7 +210,7 @@ def _start(images: Tensor, threat: ThreatModel, rng: Randomness, size: torch.Siz
     side = max(min(size) // 5, 1)
     down, across = min(height // side, 5), min(width // side, 5)
     top, left = (height - down * side) // 2, (width - across * side) // 2
-    both = patch_pair(side, threat, images.device).reshape(2, side, side)
+    both = _patch_pair(side, threat, images.device).reshape(2, side, side)
     upright = rng.fold("upright").integers(2, down * across)
     tiles = both[upright][:, None] * rng.fold("sign").signs(channels, down * across)[..., None, None]
     tiles = tiles.reshape(len(images), channels, down, across, side, side).transpose(3, 4)
@@ -213,26 +220,30 @@ def _start(images: Tensor, threat: ThreatModel, rng: Randomness, size: torch.Siz
     return _within(images, change.flatten(2), threat)
 
 
-def _changes(images: Tensor, best: Tensor, words: Tensor, threat: ThreatModel, side: int, size: torch.Size) -> Tensor:
-    """bool (N, P): whether a proposal, of words (N, P, W), changes any value."""
-    window = _window(words[..., 0], side, size).flatten(1)[:, None].expand(-1, images.shape[1], -1)
+def _changes(
+    images: Tensor, best: Tensor, random_bits: Tensor, threat: ThreatModel, side: int, size: torch.Size
+) -> Tensor:
+    """bool (N, P): whether a proposal, of random bits (N, P, W), changes any value."""
+    window = _window(random_bits[..., 0], side, size).flatten(1)[:, None].expand(-1, images.shape[1], -1)
     here = images.gather(2, window).unflatten(2, (-1, side * side))
     now = best.gather(2, window).reshape(here.shape)
-    values = (here + threat.eps * _signs(words).transpose(1, 2)).clamp_(0.0, 1.0)
+    values = (here + threat.eps * _signs(random_bits).transpose(1, 2)).clamp_(0.0, 1.0)
     return (values != now).any(3).any(1)
 
 
-def _flip(images: Tensor, best: Tensor, words: Tensor, threat: ThreatModel, side: int, size: torch.Size) -> Tensor:
+def _flip(
+    images: Tensor, best: Tensor, random_bits: Tensor, threat: ThreatModel, side: int, size: torch.Size
+) -> Tensor:
     """One window goes to one face of the ball in each channel."""
-    window = _window(words[:, 0], side, size)[:, None].expand(-1, images.shape[1], -1)
-    values = (images.gather(2, window) + threat.eps * _signs(words)).clamp_(0.0, 1.0)
+    window = _window(random_bits[:, 0], side, size)[:, None].expand(-1, images.shape[1], -1)
+    values = (images.gather(2, window) + threat.eps * _signs(random_bits)).clamp_(0.0, 1.0)
     return best.scatter(2, window, values)
 
 
 def _redistribute(
     images: Tensor,
     best: Tensor,
-    words: Tensor,
+    random_bits: Tensor,
     threat: ThreatModel,
     patches: Tensor,
     side: int,
@@ -241,17 +252,17 @@ def _redistribute(
     """One window gives its share of the perturbation to another, which gets a new patch on top of what it has."""
     channels = images.shape[1]
     change = best - images
-    here, there = (_window(words[:, place], side, size)[:, None].expand(-1, channels, -1) for place in (0, 1))
+    here, there = (_window(random_bits[:, place], side, size)[:, None].expand(-1, channels, -1) for place in (0, 1))
     old = change.gather(2, here)
     rest = change.scatter(2, here, 0.0)
     power = 2 if threat.norm == "l2" else 1
-    freed = mass_of(old, power) + mass_of(rest.gather(2, there), power)
-    unused = (threat.eps**power - mass_of(change, power).sum(1, keepdim=True)).clamp_min(0.0)
-    patch = patches[words[:, 2] >> 31][:, None] * _signs(words)
-    patch = patch + old / length_of(old, power)
+    freed = _mass_of(old, power) + _mass_of(rest.gather(2, there), power)
+    unused = (threat.eps**power - _mass_of(change, power).sum(1, keepdim=True)).clamp_min(0.0)
+    patch = patches[random_bits[:, 2] >> 31][:, None] * _signs(random_bits)
+    patch = patch + old / _length_of(old, power)
     # In l1 the projection takes away what is too much.
     mass = freed + unused / channels if power == 2 else channels * freed + unused
-    patch = patch / length_of(patch, power) * mass ** (1.0 / power)
+    patch = patch / _length_of(patch, power) * mass ** (1.0 / power)
     return _within(images, rest.scatter_(2, there, 0.0).scatter_(2, here, patch), threat)
 
 
@@ -265,27 +276,41 @@ def _within(images: Tensor, change: Tensor, threat: ThreatModel) -> Tensor:
     return (images + flat.reshape(images.shape)).clamp_(0.0, 1.0)
 
 
-def _window(words: Tensor, side: int, size: torch.Size) -> Tensor:
+def _window(random_bits: Tensor, side: int, size: torch.Size) -> Tensor:
     """int64 (..., side * side): where the pixels of a window lie, anywhere in the image."""
     height, width = size
-    top = ((words & 0xFFFF) * (height - side + 1)) >> 16
-    left = ((words >> 16) * (width - side + 1)) >> 16
-    inside = torch.arange(side, device=words.device)
+    top = ((random_bits & 0xFFFF) * (height - side + 1)) >> 16
+    left = ((random_bits >> 16) * (width - side + 1)) >> 16
+    inside = torch.arange(side, device=random_bits.device)
     return (top * width + left)[..., None] + (inside[:, None] * width + inside).flatten()
 
 
-def _signs(words: Tensor) -> Tensor:
+def _signs(random_bits: Tensor) -> Tensor:
     """float32 (..., C, 1), -1 or 1."""
-    return (2 * (words[..., _WORDS:] >> 31) - 1).to(torch.float32)[..., None]
+    return (2 * (random_bits[..., _BITS:] >> 31) - 1).to(torch.float32)[..., None]
 
 
-SQUARE = Attack(
-    name="square",
-    title="Square Attack, 5,000 queries",
-    function=square,
-    norms=("linf", "l2", "l1"),
-    reference="Andriushchenko et al., ECCV 2020, arXiv:1912.00049; l1: Croce and Hein, ICML 2021, arXiv:2103.01208",
-    settings={"queries": 5000, "first_share": 0.8, "give_up": GIVE_UP},
-    refining={"queries": 250, "asked": 5000},
-    gradients=False,
-)
+def _patch_pair(side: int, threat: ThreatModel, device: torch.device) -> Tensor:
+    """(2, side * side): a patch of norm 1, one half positive and one negative, lying and upright."""
+    power = 2 if threat.norm == "l2" else 1
+    patch = torch.cat([_peak(side // 2, side, power), -_peak(side - side // 2, side, power)])
+    patch = patch / _length_of(patch.flatten(), power)
+    return torch.stack([patch, patch.T]).flatten(1).to(device)
+
+
+def _peak(height: int, width: int, power: int) -> Tensor:
+    """Norm 1, the highest in the middle, falling with the distance from it."""
+    reach = max(height, width) // 2 + 1
+    terms = torch.arange(1, reach + 1, dtype=torch.float32) ** (-2.0 if power == 2 else -4.0)
+    heights = terms.flip(0).cumsum(0).flip(0)
+    down, across = ((torch.arange(length) - length // 2).abs() for length in (height, width))
+    peak = heights[torch.maximum(down[:, None], across)]
+    return peak / _length_of(peak.flatten(), power)
+
+
+def _mass_of(values: Tensor, power: int) -> Tensor:
+    return (values.square() if power == 2 else values.abs()).sum(-1, keepdim=True)
+
+
+def _length_of(values: Tensor, power: int) -> Tensor:
+    return (_mass_of(values, power) ** (1.0 / power)).clamp_min(_TINY)

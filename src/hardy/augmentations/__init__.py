@@ -17,6 +17,7 @@ from hardy.augmentations.steps import (
     augment,
     check_augmentation,
     mixes,
+    register,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "augment",
     "check_augmentation",
     "mixes",
+    "register",
 ]

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from hardy.augmentations.geometry import warp_about_centre
+from hardy.augmentations.geometry import warp_about_center
 from hardy.rng import Randomness
 from hardy.validation import Images
 
@@ -27,7 +27,7 @@ def random_operation(images: Images, draws: Tensor, *, severity: float) -> Image
         severity: from 0 to 10, bounds how much: 3 degrees, a slant of 0.03 and a thirtieth of the side for each unit;
             four bits less and a threshold of 0 at 10.
 
-    Equalizing is left out: most of a digit's pixels are of one grey.
+    Equalizing is left out: most of a digit's pixels are of one gray.
     """
     operation = (draws[:, 0] * _OPERATIONS).long()
     level = min(severity, _HIGHEST_SEVERITY) / _HIGHEST_SEVERITY * draws[:, 1]
@@ -45,7 +45,7 @@ def _geometric(images: Images, operation: Tensor, _level: Tensor, signed: Tensor
     angle = math.radians(30.0) * angle
     cosine, sine = angle.cos(), angle.sin()
     rows = [torch.stack([cosine, 0.3 * slant_x - sine], 1), torch.stack([0.3 * slant_y + sine, cosine], 1)]
-    return warp_about_centre(images, torch.stack(rows, 1), torch.stack([move_x, move_y], 1) / 3)
+    return warp_about_center(images, torch.stack(rows, 1), torch.stack([move_x, move_y], 1) / 3)
 
 
 def _tonal(images: Images, operation: Tensor, level: Tensor, _signed: Tensor) -> Images:

@@ -21,8 +21,8 @@ def warp(images: Images, matrix: Tensor) -> Images:
     return grid_sample(images, grid, align_corners=False)
 
 
-def warp_about_centre(images: Images, linear: Tensor, move: Tensor) -> Images:
-    """``linear``, float32 (N, 2, 2), maps (x, y) in pixels about the centre; ``move``, (N, 2), shares of the size."""
+def warp_about_center(images: Images, linear: Tensor, move: Tensor) -> Images:
+    """``linear``, float32 (N, 2, 2), maps (x, y) in pixels about the center; ``move``, (N, 2), shares of the size."""
     height, width = images.shape[2:]
     # Places run from -1 to 1 along both sides, however long they are.
     stretch = images.new_tensor([[1.0, height / width], [width / height, 1.0]])
@@ -30,7 +30,7 @@ def warp_about_centre(images: Images, linear: Tensor, move: Tensor) -> Images:
 
 
 def rotate(images: Images, rng: Randomness, *, degrees: float) -> Images:
-    """Turn each image about its centre by an angle uniform in ±``degrees``; what comes in from outside is 0."""
+    """Turn each image about its center by an angle uniform in ±``degrees``; what comes in from outside is 0."""
     angle = rng.uniform(low=-math.radians(degrees), high=math.radians(degrees))
     matrix = images.new_zeros(len(images), 2, 3)
     matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
@@ -60,12 +60,12 @@ def shift(images: Images, rng: Randomness, *, pixels: int) -> Images:
 
 
 def scale(images: Images, rng: Randomness, *, fraction: float) -> Images:
-    """Scale each image about its centre by a factor uniform in 1 ± ``fraction`` (below 1)."""
+    """Scale each image about its center by a factor uniform in 1 ± ``fraction`` (below 1)."""
     return affine(images, rng, degrees=0.0, shear=0.0, scale=fraction, fraction=0.0)
 
 
 def shear(images: Images, rng: Randomness, *, degrees: float) -> Images:
-    """Slant each image sideways about its centre by an angle uniform in ±``degrees`` (below 90)."""
+    """Slant each image sideways about its center by an angle uniform in ±``degrees`` (below 90)."""
     return affine(images, rng, degrees=0.0, shear=degrees, scale=0.0, fraction=0.0)
 
 
@@ -82,7 +82,7 @@ def affine(images: Images, rng: Randomness, *, degrees: float, shear: float, sca
     # However large the setting, an image neither vanishes nor is turned inside out.
     factor = (1.0 + scale * draws[:, 2]).clamp_min(0.05)
     linear = torch.stack(rows, 1) / factor.reshape(-1, 1, 1)
-    return warp_about_centre(images, linear, fraction * draws[:, 3:])
+    return warp_about_center(images, linear, fraction * draws[:, 3:])
 
 
 def elastic(images: Images, rng: Randomness, *, pixels: float) -> Images:

@@ -36,7 +36,7 @@ class Mix(NamedTuple):
 def mixup(images: Images, rng: Randomness, *, alpha: float) -> Mix:
     """Each image blended with its partner, of weight Beta(``alpha``, ``alpha``).
 
-    Zhang et al., ICLR 2018, arXiv:1710.09412; with one weight an example.
+    Zhang et al., ICLR 2018, arXiv:1710.09412; with one weight per example.
     """
     partner, weight = _partner(images), symmetric_beta(rng.uniform(2), alpha)
     return Mix(torch.lerp(images[partner], images, weight.reshape(-1, 1, 1, 1)), partner, weight)

@@ -16,6 +16,7 @@ from hardy.augmentations.occlusion import erase, invert_part, strokes
 from hardy.augmentations.pixmix import pixmix
 from hardy.augmentations.tones import contrast, invert, shade
 from hardy.errors import UsageError, unknown
+from hardy.registry import Registry
 from hardy.rng import Randomness
 from hardy.validation import Images, Targets, check_settings
 
@@ -29,29 +30,51 @@ Steps: TypeAlias = Mapping[str, Settings]
 ONE_OF = "one_of"
 PROBABILITY = "probability"
 
-AUGMENTATIONS: dict[str, Augmentation] = {
-    "rotate": rotate,
-    "translate": translate,
-    "shift": shift,
-    "scale": scale,
-    "shear": shear,
-    "affine": affine,
-    "elastic": elastic,
-    "gaussian_noise": gaussian_noise,
-    "uniform_noise": uniform_noise,
-    "impulse_noise": impulse_noise,
-    "erase": erase,
-    "invert_part": invert_part,
-    "strokes": strokes,
-    "contrast": contrast,
-    "invert": invert,
-    "shade": shade,
-    "blur": blur,
-    "random_convolution": random_convolution,
-    "augmix": augmix,
-    "pixmix": pixmix,
-}
-MIXINGS: dict[str, Mixing] = {"mixup": mixup, "cutmix": cutmix}
+AUGMENTATIONS: Registry[Augmentation] = Registry(
+    "augmentation",
+    (
+        rotate,
+        translate,
+        shift,
+        scale,
+        shear,
+        affine,
+        elastic,
+        gaussian_noise,
+        uniform_noise,
+        impulse_noise,
+        erase,
+        invert_part,
+        strokes,
+        contrast,
+        invert,
+        shade,
+        blur,
+        random_convolution,
+        augmix,
+        pixmix,
+    ),
+    name_of=lambda function: function.__name__,
+)
+MIXINGS: Registry[Mixing] = Registry("augmentation", (mixup, cutmix), name_of=lambda function: function.__name__)
+
+
+def register(function: Augmentation) -> Augmentation:
+    """Register an augmentation of one's own, under its function's name: a decorator.
+
+    It takes float32 images (N, C, H, W) in [0, 1], the examples' random streams, and settings as keywords, and gives
+    images of the same shape in [0, 1]; what becomes of an image depends on that image and its streams alone.
+
+    Raises:
+        UsageError: the name is taken.
+
+    >>> @hardy.augmentations.register
+    ... def dim(images, rng, *, factor: float):
+    ...     return factor * images
+    >>> hardy.augmentations.check_augmentation({"dim": {"factor": 0.5}})
+    >>> hardy.augmentations.AUGMENTATIONS.remove("dim")
+    """
+    return AUGMENTATIONS.add(function)
 
 
 def _name(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Tones: grey levels changed, and smooth light and shade over them."""
+"""Tones: gray levels changed, and smooth light and shade over them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KNOTS = (2, 3, 6)
 
 
 def contrast(images: Images, rng: Randomness, *, loss: float) -> Images:
-    """Squeeze the grey levels into a random part of the range, of width uniform in [1 - ``loss``, 1] (``loss`` ≤ 1)."""
+    """Squeeze the gray levels into a random part of the range, of width uniform in [1 - ``loss``, 1] (``loss`` ≤ 1)."""
     draws = rng.uniform(2)
     width = (1.0 - loss * draws[:, 0]).clamp_min(0.0)
     low = (1.0 - width) * draws[:, 1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.calibration.kind import Arrays, Floats, Kind
+from hardy.calibration.kind import Arrays, CalibrationMethod, Floats
 from hardy.calibration.scaling import softmax
 
 BINS = 15
@@ -81,14 +81,16 @@ def _problem(arrays: Arrays, classes: int) -> str | None:  # noqa: ARG001
 
 NAMES = ("confidence", "share")
 
-ISOTONIC = Kind(
+ISOTONIC = CalibrationMethod(
+    "isotonic",
     "the best rising function of the confidence; no answer changes (Zadrozny and Elkan, KDD 2002)",
     _fit_isotonic,
     _apply_isotonic,
     NAMES,
     _problem,
 )
-HISTOGRAM = Kind(
+HISTOGRAM = CalibrationMethod(
+    "histogram",
     f"the share of right answers in {BINS} bins of equal mass; no answer changes (Zadrozny and Elkan, ICML 2001)",
     _fit_histogram,
     _apply_histogram,

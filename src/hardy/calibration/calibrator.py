@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hardy.calibration.binning import HISTOGRAM, ISOTONIC
-from hardy.calibration.kind import Floats, Kind, checked_examples, checked_logits
+from hardy.calibration.kind import CalibrationMethod, Floats, checked_examples, checked_logits
 from hardy.calibration.scaling import TEMPERATURE, VECTOR
-from hardy.errors import DataError, unknown
+from hardy.errors import DataError
+from hardy.registry import Registry
 
-CALIBRATORS: dict[str, Kind] = {
-    "temperature": TEMPERATURE,
-    "vector": VECTOR,
-    "isotonic": ISOTONIC,
-    "histogram": HISTOGRAM,
-}
+CALIBRATORS: Registry[CalibrationMethod] = Registry("calibrator", (TEMPERATURE, VECTOR, ISOTONIC, HISTOGRAM))
 
 _CLASSES = "classes"
 
 
 @dataclass(frozen=True, eq=False)
 class Calibrator:
-    """A fitted calibrator.
+    """A fitted calibrator: call it with logits to get probabilities.
 
     Attributes:
         name: which of :data:`CALIBRATORS`.
@@ -35,18 +32,20 @@ class Calibrator:
     name: str
     arrays: Mapping[str, NDArray]
 
-    def probabilities(self, logits: NDArray) -> Floats:
+    def __call__(self, logits: NDArray | Tensor) -> Floats:
         """Calibrated probabilities, float64 (N, K), rows with sum 1, of logits, float (N, K).
 
         Raises:
-            UsageError: logits of another number of classes, or that are not finite.
+            UsageError: logits of another number of classes, or that are not finite, or probabilities instead.
         """
         logits = checked_logits(logits, int(self.arrays[_CLASSES][0]))
         return CALIBRATORS[self.name].apply(self.arrays, logits)
 
+    probabilities = __call__
 
-def fit_calibrator(name: str, logits: NDArray, labels: NDArray) -> Calibrator:
-    """A calibrator fitted on examples that were held out of training, and are not those that it is measured on.
+
+def fit_calibrator(name: str, logits: NDArray | Tensor, labels: NDArray | Tensor) -> Calibrator:
+    """A calibrator fitted on validation examples: not those of training, nor those that it is measured on.
 
     Args:
         name: one of :data:`CALIBRATORS`.
@@ -54,13 +53,36 @@ def fit_calibrator(name: str, logits: NDArray, labels: NDArray) -> Calibrator:
         labels: integers (N,), from 0 to K-1, of at least two classes.
 
     Raises:
-        UsageError: unknown name, no examples, one class only, NaN or infinite logits, shapes that do not fit.
+        UsageError: unknown name, no examples, one class only, NaN or infinite logits, probabilities in place of logits,
+            shapes that do not fit.
     """
-    if name not in CALIBRATORS:
-        raise unknown("calibrator", name, CALIBRATORS)
+    method = CALIBRATORS.find(name)
     logits, labels = checked_examples(logits, labels)
-    fitted = CALIBRATORS[name].fit(logits, labels)
-    return Calibrator(name, {**fitted, _CLASSES: np.array([logits.shape[1]])})
+    return Calibrator(name, {**method.fit(logits, labels), _CLASSES: np.array([logits.shape[1]])})
+
+
+def function_of(name: str) -> Callable[[NDArray | Tensor, NDArray | Tensor], Calibrator]:
+    """The public function of a method."""
+
+    def function(logits: NDArray | Tensor, labels: NDArray | Tensor) -> Calibrator:
+        return fit_calibrator(name, logits, labels)
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = "hardy.calibration"
+    function.__doc__ = f"""A calibrator that {CALIBRATORS[name].description}.
+
+    Args:
+        logits: float (N, K), of validation examples; a tensor or an array.
+        labels: integers (N,), from 0 to K-1, of at least two classes.
+
+    Errors as in :func:`fit_calibrator`.
+
+    >>> logits, labels = 5 * torch.randn(200, 3), torch.arange(200) % 3
+    >>> calibrator = hardy.calibration.{name}(logits, labels)
+    >>> calibrator(logits[:4]).shape
+    (4, 3)
+    """
+    return function
 
 
 def restore_calibrator(name: str, arrays: Mapping[str, NDArray]) -> Calibrator:
@@ -68,20 +90,18 @@ def restore_calibrator(name: str, arrays: Mapping[str, NDArray]) -> Calibrator:
 
     Raises:
         UsageError: unknown name.
-        DataError: arrays missing, unknown, of another type or shape, not finite, or no calibrator of that kind.
+        DataError: arrays missing, unknown, of another type or shape, not finite, or no calibrator of that name.
     """
-    if name not in CALIBRATORS:
-        raise unknown("calibrator", name, CALIBRATORS)
-    kind, where = CALIBRATORS[name], f"calibrator '{name}'"
-    if arrays.keys() != {*kind.names, _CLASSES}:
-        raise DataError(f"{where}: arrays {sorted(arrays)}; it has {sorted([*kind.names, _CLASSES])}")
+    method, where = CALIBRATORS.find(name), f"calibrator '{name}'"
+    if arrays.keys() != {*method.names, _CLASSES}:
+        raise DataError(f"{where}: arrays {sorted(arrays)}; it has {sorted([*method.names, _CLASSES])}")
     for key, array in arrays.items():
         if array.dtype not in (np.float64, np.int64) or not np.isfinite(array).all():
             raise DataError(f"{where}: {key} is {array.dtype}, or not finite; it holds finite float64 or int64")
     classes = arrays[_CLASSES]
     if classes.shape != (1,) or classes.dtype != np.int64 or classes[0] < 2:
         raise DataError(f"{where}: classes is {classes.tolist()}; it is one whole number from 2 up")
-    problem = kind.problem(arrays, int(classes[0]))
+    problem = method.problem(arrays, int(classes[0]))
     if problem:
         raise DataError(f"{where}: {problem}")
     return Calibrator(name, dict(arrays))

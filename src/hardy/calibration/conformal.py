@@ -1,9 +1,9 @@
 """Conformal prediction sets: sets of classes that hold the true one as often as promised, whatever the classifier.
 
-Split conformal prediction (Papadopoulos et al., ECML 2002; Vovk, Gammerman and Shafer 2005): of n held-out examples the
-scores of the true classes are sorted; a set holds the classes whose score is at most the ceil((n+1)(1-alpha))-th. A new
-example of the same distribution is then covered with probability at least 1-alpha, over the draw of both. Where n is
-too small for such a rank the threshold is infinite and every class is in.
+Split conformal prediction (Papadopoulos et al., ECML 2002; Vovk, Gammerman and Shafer 2005): of n validation examples
+the scores of the true classes are sorted; a set holds the classes whose score is at most the ceil((n+1)(1-alpha))-th. A
+new example of the same distribution is then covered with probability at least 1-alpha, over the draw of both. Where n
+is too small for such a rank the threshold is infinite and every class is in.
 """
 
 from __future__ import annotations
@@ -11,28 +11,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from hardy.errors import DataError, UsageError, unknown
+from hardy.calibration.kind import as_array
+from hardy.errors import DataError, UsageError
 from hardy.metrics._arrays import Floats, checked_labels, checked_probabilities
+from hardy.registry import Registry
 from hardy.rng import Randomness
 
 PENALTY, FREE_RANKS = 0.01, 1
 """Of RAPS: what each class beyond the first costs."""
 
 
-class Kind(NamedTuple):
-    """How sets of one name are made.
+class ConformalMethod(NamedTuple):
+    """How prediction sets of one name are made.
 
     Attributes:
+        name: of its sets.
         description: what it does, in one line, with the paper.
-        scores: from probabilities and one uniform number an example to each class's score, float64 (N, K).
+        scores: from probabilities and one uniform number per example to each class's score, float64 (N, K).
         by_class: whether each class has its own threshold.
     """
 
+    name: str
     description: str
     scores: Callable[[Floats, Floats], Floats]
     by_class: bool = False
@@ -56,21 +62,35 @@ def _regularized(probabilities: Floats, chance: Floats) -> Floats:
     return _adaptive(probabilities, chance) + PENALTY * np.maximum(rank - FREE_RANKS, 0)
 
 
-CONFORMAL: dict[str, Kind] = {
-    "lac": Kind("the smallest sets on average (Sadinle, Lei and Wasserman, JASA 2019)", _least_ambiguous),
-    "aps": Kind("larger sets where it is harder (Romano, Sesia and Candès, NeurIPS 2020, arXiv:2006.02544)", _adaptive),
-    "raps": Kind(
-        "the same, without the unlikeliest classes (Angelopoulos et al., ICLR 2021, arXiv:2009.14193)", _regularized
+CONFORMAL: Registry[ConformalMethod] = Registry(
+    "kind of prediction sets",
+    (
+        ConformalMethod(
+            "lac", "the smallest sets on average (Sadinle, Lei and Wasserman, JASA 2019)", _least_ambiguous
+        ),
+        ConformalMethod(
+            "aps",
+            "larger sets where it is harder (Romano, Sesia and Candès, NeurIPS 2020, arXiv:2006.02544)",
+            _adaptive,
+        ),
+        ConformalMethod(
+            "raps",
+            "the same, without the unlikeliest classes (Angelopoulos et al., ICLR 2021, arXiv:2009.14193)",
+            _regularized,
+        ),
+        ConformalMethod(
+            "class_conditional",
+            "covers each class as often as promised, by a threshold of its own (Vovk, ACML 2012)",
+            _least_ambiguous,
+            True,
+        ),
     ),
-    "class_conditional": Kind(
-        "covers each class as often as promised, by a threshold of its own (Vovk, ACML 2012)", _least_ambiguous, True
-    ),
-}
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Conformal:
-    """A fitted rule for prediction sets.
+    """A fitted rule for prediction sets: call it with probabilities to get them.
 
     Attributes:
         kind: which of :data:`CONFORMAL`.
@@ -87,10 +107,18 @@ class Conformal:
 
     @property
     def always(self) -> tuple[int, ...]:
-        """The classes that every set holds, as there were too few held-out examples to leave them out."""
+        """The classes that every set holds, as there were too few validation examples to leave them out."""
         return tuple(np.flatnonzero(np.isinf(self.arrays["threshold"])).tolist())
 
-    def sets(self, probabilities: NDArray, rng: Randomness) -> NDArray[np.bool_]:
+    def __call__(self, probabilities: NDArray | Tensor, *, seed: int = 0) -> NDArray[np.bool_]:
+        """Which classes are in each example's set, bool (N, K); other arguments and errors as in :meth:`sets`.
+
+        Args:
+            seed: of the draws by which APS and RAPS break ties.
+        """
+        return self.sets(probabilities, _streams(probabilities, seed, "sets"))
+
+    def sets(self, probabilities: NDArray | Tensor, rng: Randomness) -> NDArray[np.bool_]:
         """Which classes are in each example's set, bool (N, K).
 
         Args:
@@ -106,12 +134,14 @@ class Conformal:
         return scores <= threshold
 
 
-def fit_conformal(kind: str, probabilities: NDArray, labels: NDArray, alpha: float, rng: Randomness) -> Conformal:
+def fit_conformal(
+    kind: str, probabilities: NDArray | Tensor, labels: NDArray | Tensor, alpha: float, rng: Randomness
+) -> Conformal:
     """A rule for prediction sets that hold the true class with probability at least 1 - ``alpha``.
 
     Args:
         kind: one of :data:`CONFORMAL`.
-        probabilities: (N, K), rows with sum 1, of held-out examples that the probabilities were not fitted on.
+        probabilities: (N, K), rows with sum 1, of validation examples that the probabilities were not fitted on.
         labels: integers (N,), from 0 to K-1.
         alpha: how often a set may miss the true class, in (0, 1).
         rng: the streams of these examples.
@@ -120,11 +150,11 @@ def fit_conformal(kind: str, probabilities: NDArray, labels: NDArray, alpha: flo
         UsageError: unknown kind, no examples, an alpha outside (0, 1), rows that are no distributions.
     """
     scores = _scores(kind, probabilities, rng)
-    labels = checked_labels(labels, *scores.shape)
+    labels = checked_labels(as_array(labels), *scores.shape)
     if not 0 < alpha < 1:
         raise UsageError(f"alpha: {alpha}; how often a set may miss the true class lies in (0, 1)")
     if not len(labels):
-        raise UsageError("the calibration set is empty; prediction sets are fitted on held-out examples")
+        raise UsageError("the calibration set is empty; prediction sets are fitted on validation examples")
     own = scores[np.arange(len(labels)), labels]
     classes = scores.shape[1]
     if CONFORMAL[kind].by_class:
@@ -134,6 +164,40 @@ def fit_conformal(kind: str, probabilities: NDArray, labels: NDArray, alpha: flo
     return Conformal(kind, {"threshold": threshold, "alpha": np.array([float(alpha)])})
 
 
+def function_of(kind: str) -> FunctionOfSets:
+    """The public function of a kind."""
+
+    def function(
+        probabilities: NDArray | Tensor, labels: NDArray | Tensor, *, alpha: float = 0.05, seed: int = 0
+    ) -> Conformal:
+        return fit_conformal(kind, probabilities, labels, alpha, _streams(probabilities, seed, "fit"))
+
+    function.__name__ = function.__qualname__ = kind
+    function.__module__ = "hardy.calibration"
+    function.__doc__ = f"""Prediction sets: {CONFORMAL[kind].description}.
+
+    Args:
+        probabilities: (N, K), rows with sum 1, of validation examples; a tensor or an array.
+        labels: integers (N,), from 0 to K-1.
+        alpha: how often a set may miss the true class, in (0, 1).
+        seed: of the draws by which APS and RAPS break ties.
+
+    Errors as in :func:`~hardy.calibration.conformal.fit_conformal`.
+
+    >>> probabilities, labels = torch.randn(200, 3).softmax(1), torch.arange(200) % 3
+    >>> sets = hardy.calibration.{kind}(probabilities, labels, alpha=0.1)
+    >>> sets(probabilities[:4]).shape
+    (4, 3)
+    """
+    return function
+
+
+class FunctionOfSets(Protocol):
+    def __call__(
+        self, probabilities: NDArray | Tensor, labels: NDArray | Tensor, *, alpha: float = 0.05, seed: int = 0
+    ) -> Conformal: ...
+
+
 def restore_conformal(kind: str, arrays: Mapping[str, NDArray]) -> Conformal:
     """The rule whose :attr:`Conformal.arrays` these are. They may come from a file: they are checked.
 
@@ -141,8 +205,7 @@ def restore_conformal(kind: str, arrays: Mapping[str, NDArray]) -> Conformal:
         UsageError: unknown kind.
         DataError: arrays missing, unknown, of another type or shape, or NaN.
     """
-    if kind not in CONFORMAL:
-        raise unknown("kind of prediction sets", kind, CONFORMAL)
+    CONFORMAL.find(kind)
     shapes = {name: (array.dtype, array.ndim) for name, array in arrays.items()}
     if shapes != {"threshold": (np.float64, 1), "alpha": (np.float64, 1)}:
         raise DataError(f"prediction sets: arrays {shapes}; they are threshold and alpha, float64 of one dimension")
@@ -167,10 +230,12 @@ def answers_of(sets: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.where(sets.sum(axis=1) == 1, sets.argmax(axis=1), -1)
 
 
-def _scores(kind: str, probabilities: NDArray, rng: Randomness) -> Floats:
-    if kind not in CONFORMAL:
-        raise unknown("kind of prediction sets", kind, CONFORMAL)
-    probabilities = checked_probabilities(probabilities)
-    if len(rng) != len(probabilities):
-        raise UsageError(f"rng: streams of {len(rng)} examples for {len(probabilities)} rows of probabilities")
-    return CONFORMAL[kind].scores(probabilities, rng.uniform().cpu().numpy().astype(np.float64))
+def _scores(kind: str, probabilities: NDArray | Tensor, rng: Randomness) -> Floats:
+    method, checked = CONFORMAL.find(kind), checked_probabilities(as_array(probabilities))
+    if len(rng) != len(checked):
+        raise UsageError(f"rng: streams of {len(rng)} examples for {len(checked)} rows of probabilities")
+    return method.scores(checked, rng.uniform().cpu().numpy().astype(np.float64))
+
+
+def _streams(probabilities: NDArray | Tensor, seed: int, purpose: str) -> Randomness:
+    return Randomness(seed, torch.arange(len(probabilities)), ("prediction sets", purpose))

@@ -39,8 +39,8 @@ def average_probabilities(calibrators: Sequence[Calibrator], member_logits: NDAr
     """The mean of the members' calibrated probabilities, float64 (N, K), from their logits, float (M, N, K).
 
     Raises:
-        UsageError: as many calibrators as members are needed; otherwise as :meth:`Calibrator.probabilities`.
+        UsageError: as many calibrators as members are needed; otherwise as :class:`Calibrator`.
     """
     if not calibrators or len(calibrators) != len(member_logits):
         raise UsageError(f"{len(calibrators)} calibrators for {len(member_logits)} members; one each, and at least one")
-    return np.mean([one.probabilities(logits) for one, logits in zip(calibrators, member_logits, strict=True)], axis=0)
+    return np.mean([one(logits) for one, logits in zip(calibrators, member_logits, strict=True)], axis=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.calibration.kind import Arrays, Floats, Kind
+from hardy.calibration.kind import Arrays, CalibrationMethod, Floats
 
 BOUNDS = (1e-3, 1e3)
 """Between these the temperature is looked for."""
@@ -97,14 +97,16 @@ def _vector_problem(arrays: Arrays, classes: int) -> str | None:
     return None
 
 
-TEMPERATURE = Kind(
+TEMPERATURE = CalibrationMethod(
+    "temperature",
     "divides the logits by one temperature; answers stay as they are (Guo et al., ICML 2017, arXiv:1706.04599)",
     _fit_temperature,
     _apply_temperature,
     ("temperature",),
     _temperature_problem,
 )
-VECTOR = Kind(
+VECTOR = CalibrationMethod(
+    "vector",
     "a weight and a bias for each class's logit (Guo et al., ICML 2017, arXiv:1706.04599)",
     _fit_vector,
     _apply_vector,

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from hardy.cli.options import Data, DataDir, Device, Json, Seed
+from hardy.cli.options import Data, DataDir, Device, Json, Seed, print_json
 from hardy.errors import UsageError
 
 
 def attack(
-    subject: Annotated[str, typer.Argument(help="A run folder, or package.module:callable.")],
+    subject: Annotated[str, typer.Argument(help="The folder of a run or a bundle, or package.module:callable.")],
     attack: Annotated[str, typer.Option(help="An attack or a suite; 'hardy list attacks' shows them.")],
     eps: Annotated[float, typer.Option(help="The radius, for pixels in [0, 1]; for l0 a number of pixels.")],
     out: Annotated[Path, typer.Option(help="The safetensors file to write the adversarial images to.")],
@@ -68,7 +68,7 @@ def attack(
         "seed": seed,
     }
     write_saved_set(out, SavedSet(outcome.images.cpu(), labels.cpu(), indices.cpu(), facts))
-    stands = int((outcome.norm > eps).sum())
+    stands = int((outcome.min_norm > eps).sum())
     low, high = wilson(stands, len(indices))
     result = {
         "clean_accuracy": float((outcome.clean_prediction == labels).float().mean()),
@@ -82,14 +82,12 @@ def attack(
         "found_by": {one.name: int((outcome.attack == number).sum()) for number, one in enumerate(attacks)},
     }
     if json:
-        import json as json_module
-
-        typer.echo(json_module.dumps(facts | result, indent=1))
+        print_json(facts | result)
         return
     typer.echo(f"clean accuracy   {result['clean_accuracy']:.2%}")
     interval = f"95 % interval {low:.2%} to {high:.2%}, n = {len(indices)}"
     typer.echo(f"robust accuracy  {result['robust_accuracy']:.2%}  ({interval})")
     for name, found in result["found_by"].items():
-        typer.echo(f"  {name}: {found} fallen")
+        typer.echo(f"  {name}: {found} broken")
     typer.echo(f"{result['queries']:,} queries, {result['gradients']:,} gradients, {seconds:.1f} s")
     typer.echo(f"saved: {out}; score it elsewhere with 'hardy evaluate SUBJECT --adversarial {out}'")

@@ -13,12 +13,12 @@ from hardy.cli.options import DataDir
 def bundle(
     run: Annotated[Path, typer.Argument(help="The folder of a trained run.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    detector: Annotated[str, typer.Option(help="Whose suspicion counts; 'hardy list scores' shows them.")] = "energy",
+    detector: Annotated[str, typer.Option(help="The OOD detector; 'hardy list scores' shows them.")] = "energy",
     target_refusal: Annotated[float, typer.Option(help="The share of validation images that may be refused.")] = 0.01,
     alpha: Annotated[float, typer.Option(help="How often a prediction set may miss the true class.")] = 0.005,
     data_dir: DataDir = None,
 ) -> None:
-    """Put a trained classifier with all that it takes to answer or to abstain into one folder."""
+    """Put a trained classifier, with all that it needs to answer or to abstain, into one folder."""
     from hardy.deployment import write_bundle
     from hardy.deployment.bundle import SCORECARD, check_free
     from hardy.deployment.fit import fit_bundle
@@ -34,7 +34,7 @@ def bundle(
         report=lambda text: typer.echo(text, err=True),
     )
     scorecard = run / SCORECARD
-    write_bundle(out, fitted, bundle_card(fitted.facts), scorecard if scorecard.exists() else None)
-    for promise in fitted.facts.promises:
-        typer.echo(f"{promise.kind}: {promise.rate:.1%} refused ({promise.low:.1%} to {promise.high:.1%})")
+    write_bundle(out, fitted, bundle_card(fitted.manifest), scorecard if scorecard.exists() else None)
+    for it in fitted.manifest.refusal_estimates:
+        typer.echo(f"{it.kind}: {it.rate:.1%} refused ({it.low:.1%} to {it.high:.1%})")
     typer.echo(f"next: hardy predict {out} IMAGE…")

@@ -12,11 +12,11 @@ from hardy.errors import UsageError
 
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folders of evaluated runs; the first is what others are held to.")
+        list[Path], typer.Argument(help="Folders of evaluated runs; the others are compared with the first.")
     ],
     html: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
 ) -> None:
-    """Runs side by side, with the differences to the first and their intervals, as Markdown."""
+    """Print runs side by side as Markdown, with their differences from the first and the intervals of these."""
     if len(runs) < 2:
         raise UsageError("a comparison takes at least two runs")
     from hardy.evaluation.compare import compare_runs

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hardy.cli.options import DataDir, Json
+from hardy.cli.options import DataDir, Json, print_json
 
 if TYPE_CHECKING:
-    from hardy.data.entry import Entry
+    from hardy.data.entry import DatasetEntry
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch and verify datasets.")
 
@@ -22,18 +22,16 @@ def list_datasets(data_dir: DataDir = None, json: Json = False) -> None:
 
     rows = [_describe(entry, data_dir) for entry in DATASETS.values()]
     if json:
-        import json as json_module
-
-        typer.echo(json_module.dumps(rows, indent=1))
+        print_json(rows)
         return
     from rich.console import Console
     from rich.table import Column, Table
 
-    texts = (Column(heading, overflow="fold") for heading in ("images", "at hand", "licence"))
+    texts = (Column(heading, overflow="fold") for heading in ("images", "at hand", "license"))
     table = Table(Column("dataset", no_wrap=True), *texts)
     for row in rows:
-        where = row["reason"] or ", ".join(row["where"]) or "made on the spot"
-        table.add_row(f"{row['name']}\n{row['role']}", _sizes(row["splits"]), where, row["licence"], end_section=True)
+        where = row["reason"] or ", ".join(row["where"]) or "generated"
+        table.add_row(f"{row['name']}\n{row['role']}", _sizes(row["splits"]), where, row["license"], end_section=True)
     Console().print(table)
 
 
@@ -42,9 +40,9 @@ def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Datasets, as 'hardy data list' names them.")],
 ) -> None:
     """Download datasets into the cache: resumable, from several mirrors, checked against published hashes."""
-    from hardy.data.registry import entry_of
+    from hardy.data import DATASETS
 
-    for entry in [entry_of(name) for name in names]:
+    for entry in [DATASETS.find(name) for name in names]:
         typer.echo(f"{entry.name}: {_fetch(entry)}")
 
 
@@ -57,11 +55,10 @@ def verify(
 ) -> None:
     """Hash the files at hand again and hold them against the published hashes."""
     from hardy.data import DATASETS
-    from hardy.data.registry import entry_of
     from hardy.data.sources import find, is_at_hand, read
     from hardy.errors import DataError, HardyError
 
-    entries = [entry_of(name) for name in names] if names else list(DATASETS.values())
+    entries = [DATASETS.find(name) for name in names] if names else list(DATASETS.values())
     broken = 0
     for entry in entries:
         for split, published in entry.splits.items():
@@ -74,13 +71,13 @@ def verify(
                     broken += 1
                     typer.echo(f"broken    {error}")
                     continue
-                state = "verified" if content.proven else "unproven"
+                state = "verified" if content.verified else "unverified"
                 typer.echo(f"{state}  {content.sha256}  {path}")
     if broken:
         raise HardyError(f"{broken} of the files are not what was published; see above")
 
 
-def _fetch(entry: Entry) -> str:
+def _fetch(entry: DatasetEntry) -> str:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -96,12 +93,12 @@ def _fetch(entry: Entry) -> str:
             bars.update(tasks[name], completed=done, total=total)
 
         files = download.fetch(entry, show)
-    if entry.made_with:
-        return "made on the spot, nothing to download"
+    if not entry.files:
+        return "generated, nothing to download"
     return f"{len(files)} files in {files[0].parent}" if files else "already at hand"
 
 
-def _describe(entry: Entry, data_dir: Path | None) -> dict[str, Any]:
+def _describe(entry: DatasetEntry, data_dir: Path | None) -> dict[str, Any]:
     from hardy.data.loading import reason_missing
     from hardy.data.sources import find
 
@@ -118,13 +115,13 @@ def _describe(entry: Entry, data_dir: Path | None) -> dict[str, Any]:
         "at_hand": reason is None,
         "where": sorted({str(path.parent) for split in found for path in find(entry, split, data_dir)}),
         "reason": reason,
-        "licence": entry.licence,
+        "license": entry.license,
         "citation": entry.citation,
     }
 
 
-def _sizes(splits: dict[str, int]) -> str:
+def _sizes(splits: dict[str, int | None]) -> str:
     if len(splits) > 3:
-        sizes = set(splits.values())
+        sizes = {size for size in splits.values() if size}
         return f"{len(splits)} splits of {', '.join(f'{size:,}' for size in sorted(sizes))}"
-    return "\n".join(f"{split} {size:,}" for split, size in splits.items())
+    return "\n".join(f"{split} {size:,}" if size else split for split, size in splits.items())

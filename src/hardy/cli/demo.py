@@ -17,36 +17,26 @@ def demo(
     seed: Seed = 0,
     data_dir: DataDir = None,
 ) -> None:
-    """Train the compact network and a small ensemble, measure both, report. Goes on where it stopped."""
+    """Train the compact network and a small ensemble, measure and compare them. Continues what was begun."""
     from rich.console import Console
 
-    from hardy.cli.progress import evaluation_progress, training_progress
     from hardy.evaluation.compare import compare_runs
-    from hardy.evaluation.evaluate import evaluate
+    from hardy.evaluation.evaluate import measure
+    from hardy.evaluation.sources import sources_of
     from hardy.evaluation.subject import load_subject
     from hardy.report import print_scorecard, write_comparison_html
     from hardy.report.run import write_run_report
     from hardy.training import train
-    from hardy.training.recipes import get_recipe
 
     console = Console()
     folders = [out / name for name in RECIPES]
     pages = []
     for name, folder in zip(RECIPES, folders, strict=True):
-        with training_progress() as report:
-            train(get_recipe(name), folder, seed=seed, data_dir=data_dir, resume=True, report=report)
-        with evaluation_progress() as report_evaluation:
-            scorecard = evaluate(
-                load_subject(str(folder)),
-                folder,
-                budget="quick",
-                seed=seed,
-                data_dir=data_dir,
-                resume=True,
-                report=report_evaluation,
-            )
-        pages.append(write_run_report(folder, data_dir))
-        print_scorecard(scorecard, console)
+        train(name, folder, seed=seed, data_dir=data_dir, resume=True)
+        sources = sources_of(data_dir=data_dir)
+        evaluation = measure(load_subject(folder), sources, out=folder, seed=seed, resume=True)
+        pages.append(write_run_report(folder, data_dir, evaluation=evaluation))
+        print_scorecard(evaluation.scorecard, console)
     comparison = out / "compare.html"
     write_comparison_html(comparison, compare_runs(folders))
     for page in [*pages, comparison]:

@@ -21,13 +21,13 @@ def evaluate(
     budget: Annotated[
         str, typer.Option(help="quick, standard or full: what costly properties may spend.")
     ] = "standard",
-    limit: Annotated[int | None, typer.Option(help="At most so many examples a cell.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many examples per measurement.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     data: Data = "mnist",
     data_dir: DataDir = None,
     adversarial: Annotated[
-        list[Path] | None, typer.Option(help="A saved set of 'hardy attack' to score besides; may be repeated.")
+        list[Path] | None, typer.Option(help="Adversarial images of 'hardy attack' to score as well; may be repeated.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once; the records do not depend on it.")] = 500,
     allow_random: Annotated[
@@ -37,8 +37,8 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure a classifier: records, scorecard and report."""
-    from hardy.cli.progress import evaluation_progress
-    from hardy.evaluation.evaluate import evaluate as run_evaluation
+    from hardy.evaluation.evaluate import measure
+    from hardy.evaluation.sources import sources_of
     from hardy.evaluation.subject import load_subject
     from hardy.report import print_scorecard
     from hardy.report.run import write_run_report
@@ -46,29 +46,26 @@ def evaluate(
     loaded = load_subject(subject, weights)
     out = out or loaded.run
     if out is None:
-        raise UsageError("--out is missing: where shall the records and the report go?")
-    with evaluation_progress() as report:
-        scorecard = run_evaluation(
-            loaded,
-            out,
-            properties=property_ or (),
-            budget=budget,  # type: ignore[arg-type]
-            limit=limit,
-            seed=seed,
-            device=device,
-            data=data,
-            data_dir=data_dir,
-            adversarial=adversarial or (),
-            batch_size=batch_size,
-            resume=resume,
-            allow_random=allow_random,
-            report=report,
-        )
-    page = write_run_report(out, data_dir)
+        raise UsageError("--out is missing: name the folder for the records and the report")
+    evaluation = measure(
+        loaded,
+        sources_of(data, data_dir=data_dir),
+        properties=property_ or (),
+        budget=budget,  # type: ignore[arg-type]
+        limit=limit,
+        out=out,
+        seed=seed,
+        device=device,
+        adversarial=adversarial or (),
+        batch_size=batch_size,
+        resume=resume,
+        allow_random=allow_random,
+    )
+    page = write_run_report(out, data_dir, evaluation=evaluation)
     if json:
-        typer.echo(scorecard.to_json(), nl=False)
+        typer.echo(evaluation.scorecard.to_json(), nl=False)
         return
     from rich.console import Console
 
-    print_scorecard(scorecard, Console())
+    print_scorecard(evaluation.scorecard, Console())
     typer.echo(f"report: {page}")

@@ -2,105 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from hardy.cli.options import Json
+from hardy.cli.options import Json, print_json
 from hardy.errors import unknown
 
 
-def _recipes() -> dict[str, str]:
-    from hardy.training.recipes import RECIPES
-
-    return {name: recipe.description for name, recipe in RECIPES.items()}
-
-
-def _properties() -> dict[str, str]:
-    from hardy.evaluation.properties import PROPERTIES
-
-    return {name: prop.description for name, prop in PROPERTIES.items()}
+def _description(item: Any) -> str:
+    """What an item says of itself; else the first line of its function's docstring."""
+    return getattr(item, "description", "") or (getattr(item, "function", item).__doc__ or "").split("\n")[0]
 
 
-def _attacks() -> dict[str, str]:
-    from hardy.attacks import ATTACKS
+def _size(architecture: Any) -> str:
+    from hardy.models import parameter_count
 
-    return {name: f"{attack.title} ({', '.join(attack.norms)}); {attack.reference}" for name, attack in ATTACKS.items()}
-
-
-def _corruptions() -> dict[str, str]:
-    from hardy.corruptions import CORRUPTIONS
-
-    return {
-        name: f"{it.description} ({'MNIST-C' if it.published else 'held out'}; severities {len(it.severities)}, "
-        f"default {it.default})"
-        for name, it in CORRUPTIONS.items()
-    }
+    return f"{parameter_count(architecture.build()):,} parameters"
 
 
-def _scores() -> dict[str, str]:
-    from hardy.ood import DETECTORS
-
-    return {name: method.title for name, method in DETECTORS.items()}
-
-
-def _outliers() -> dict[str, str]:
-    from hardy.synthetic.outliers import OUTLIERS
-
-    return {name: family.description for name, family in OUTLIERS.items()}
+def _corruption(item: Any) -> str:
+    family = "MNIST-C" if item.published else "held out"
+    return f"{item.description} ({family}; severities {len(item.severities)}, default {item.default})"
 
 
-def _calibrators() -> dict[str, str]:
-    from hardy.calibration import CALIBRATORS
+class Kind(NamedTuple):
+    """Registries whose items are listed, as ``module:NAME``, and how an item is described."""
 
-    return {name: kind.description for name, kind in CALIBRATORS.items()}
-
-
-def _prediction_sets() -> dict[str, str]:
-    from hardy.calibration.conformal import CONFORMAL
-
-    return {name: kind.description for name, kind in CONFORMAL.items()}
-
-
-def _models() -> dict[str, str]:
-    from hardy.models import MODELS, build_model, parameter_count
-
-    single = [name for name in MODELS if name != "ensemble"]
-    return {name: f"{parameter_count(build_model(name)):,} parameters" for name in single}
-
-
-def _augmentations() -> dict[str, str]:
-    from hardy.augmentations import AUGMENTATIONS, MIXINGS
-
-    known = {**AUGMENTATIONS, **MIXINGS}
-    return {name: (function.__doc__ or "").split("\n")[0] for name, function in known.items()}
-
-
-def _datasets() -> dict[str, str]:
-    from hardy.data import DATASETS
-
-    return {name: f"{entry.title} ({entry.role})" for name, entry in DATASETS.items()}
-
-
-def _studies() -> dict[str, str]:
-    from hardy.studies import STUDIES
-
-    return {name: study.description for name, study in STUDIES.items()}
+    registries: tuple[str, ...]
+    describe: Callable[[Any], str] = _description
 
 
 KINDS = {
-    "recipes": _recipes,
-    "models": _models,
-    "augmentations": _augmentations,
-    "corruptions": _corruptions,
-    "properties": _properties,
-    "attacks": _attacks,
-    "scores": _scores,
-    "outliers": _outliers,
-    "calibrators": _calibrators,
-    "prediction-sets": _prediction_sets,
-    "datasets": _datasets,
-    "studies": _studies,
+    "recipes": Kind(("hardy.training.recipes:RECIPES",)),
+    "losses": Kind(("hardy.training.losses:LOSSES",)),
+    "models": Kind(("hardy.models:MODELS",), _size),
+    "augmentations": Kind(("hardy.augmentations:AUGMENTATIONS", "hardy.augmentations:MIXINGS")),
+    "corruptions": Kind(("hardy.corruptions:CORRUPTIONS",), _corruption),
+    "properties": Kind(("hardy.evaluation.properties:PROPERTIES",)),
+    "attacks": Kind(("hardy.attacks:ATTACKS",), lambda it: f"{it.title} ({', '.join(it.norms)}); {it.reference}"),
+    "scores": Kind(("hardy.ood:DETECTORS",)),
+    "outliers": Kind(("hardy.synthetic.outliers:OUTLIERS",)),
+    "calibrators": Kind(("hardy.calibration:CALIBRATORS",)),
+    "prediction-sets": Kind(("hardy.calibration.conformal:CONFORMAL",)),
+    "datasets": Kind(("hardy.data:DATASETS",), lambda it: f"{it.title} ({it.role})"),
+    "studies": Kind(("hardy.studies:STUDIES",)),
 }
 
 
@@ -111,11 +59,15 @@ def list_(
     """What there is to choose from."""
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
-    items = KINDS[kind]()
+    items = {
+        name: KINDS[kind].describe(item)
+        for module, _, registry in (place.partition(":") for place in KINDS[kind].registries)
+        for name, item in getattr(import_module(module), registry).items()
+        # An ensemble is made of others, so it has no size of its own.
+        if (kind, name) != ("models", "ensemble")
+    }
     if json:
-        import json as json_module
-
-        typer.echo(json_module.dumps(items, indent=1, ensure_ascii=False))
+        print_json(items)
         return
     from rich.console import Console
     from rich.table import Table

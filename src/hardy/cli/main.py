@@ -1,14 +1,14 @@
-"""The command line. Only what every call needs is imported here; each verb imports the rest when it runs."""
+"""The command line. Only what every call needs is imported here; each command imports the rest when it runs."""
 
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from hardy.cli import attack, bundle, compare, data, demo, evaluate, listing, predict, report, study, train
-from hardy.errors import HardyError
+from hardy.errors import HardyError, explain_missing_packages
 
 # What Typer makes of an interruption from the keyboard.
 INTERRUPTED = 130
@@ -44,14 +44,28 @@ def version(show: bool) -> None:
 @app.callback()
 def hardy(
     _version: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version."),
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            envvar="HARDY_IMPORT",
+            help="Import a module that registers attacks, properties, datasets, … of your own; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
-    pass
+    if modules:
+        from hardy.evaluation.subject import import_from_here
+
+        for module in modules:
+            import_from_here(module)
 
 
 def main() -> None:
     """Run the command line: exit status 0 done, 1 failed or stopped while running, 2 the call is wrong."""
     try:
-        status = app(standalone_mode=False)
+        with explain_missing_packages():
+            status = app(standalone_mode=False)
     except HardyError as error:
         _fail(str(error), error.exit_status)
     except Exception as error:
@@ -62,7 +76,7 @@ def main() -> None:
         show()
         sys.exit(status)
     if status == INTERRUPTED:
-        _fail("stopped; what was finished is kept, go on with --resume", 1)
+        _fail("stopped; what is finished is kept; continue with --resume", 1)
 
 
 def _fail(message: str, status: int) -> NoReturn:

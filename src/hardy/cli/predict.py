@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 def predict(
     bundle: Annotated[Path, typer.Argument(help="The folder of a bundle.")],
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or NPY files; an NPY file may hold several images.")],
-    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON an image.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per image.")] = False,
     save_input: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Save the 28x28 images that the network saw.")
+        Path | None, typer.Option(metavar="DIR", help="Save the 28x28 images that the network sees.")
     ] = None,
     polarity: Annotated[
-        str, typer.Option(help="Whether the ink is dark or light; auto looks. By default as the bundle says.")
+        str,
+        typer.Option(help="dark or light strokes, or auto, which looks; by default as the bundle says."),
     ] = "",
 ) -> None:
     """Answer with a class, a calibrated confidence and a prediction set, or abstain and say why."""
     from hardy.deployment import load_bundle
-    from hardy.deployment.predict import predict_files
 
-    answers = predict_files(load_bundle(bundle), images, polarity=polarity, save_input=save_input)
+    answers = load_bundle(bundle).predict(images, polarity=polarity, save_input=save_input)
     errors = [answer.error for answer in answers if answer.error]
     if json:
         import json as json_module
@@ -48,8 +48,8 @@ def _print_table(answers: list[Answer]) -> None:
     if not answers:
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("Image", "Answer", "Confidence", "Prediction set", "Suspicion", "Why it abstains"):
-        table.add_column(heading, justify="right" if heading in ("Confidence", "Suspicion") else "left")
+    for heading in ("Image", "Answer", "Confidence", "Prediction set", "OOD percentile", "Why it abstains"):
+        table.add_column(heading, justify="right" if heading in ("Confidence", "OOD percentile") else "left")
     for answer in answers:
         # Text, not str: rich reads markup in a str, and names come from outside.
         row: list[Any] = [
@@ -57,10 +57,12 @@ def _print_table(answers: list[Answer]) -> None:
             Text(answer.answer or "abstains", style="bold" if answer.answer else "yellow"),
             f"{answer.confidence:.2%}",
             Text("{" + ", ".join(answer.prediction_set) + "}"),
-            f"{answer.suspicion_percentile:.1f} %",
+            f"{answer.ood_score_percentile:.1f}",
             Text("; ".join(answer.reasons)),
         ]
         table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print(Text("Suspicion: the share of validation images that are less suspicious.", style="dim"))
+    console.print(
+        Text("OOD percentile: the share of validation images with a lower OOD score, in percent.", style="dim")
+    )

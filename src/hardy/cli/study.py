@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hardy.cli.options import DataDir, Device, Json, Resume, Seed
+from hardy.cli.options import DataDir, Device, Json, Resume, Seed, print_json
 
 
 def study(
@@ -16,13 +16,13 @@ def study(
     model: Annotated[
         str | None, typer.Option(help="The recipe whose network is trained; the study's own by default.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How often each arm is trained.")] = 3,
+    seeds: Annotated[int, typer.Option(help="How many times each arm is trained.")] = 3,
     budget: Annotated[
         str, typer.Option(help="quick, standard or full: how much is trained and measured.")
     ] = "standard",
     only: Annotated[list[str] | None, typer.Option(help="Only this part of the study; may be repeated.")] = None,
     limit: Annotated[
-        int | None, typer.Option(help="At most so many training images, and test images a figure.")
+        int | None, typer.Option(help="At most so many training images, and test images per figure.")
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -31,10 +31,10 @@ def study(
     json: Json = False,
 ) -> None:
     """Train and measure several arms side by side: a table with intervals."""
-    from hardy.cli.progress import study_progress
-    from hardy.studies import Options, get_study, run_study
+    from hardy.progress import progress_bars
+    from hardy.studies import STUDIES, Options, run_study
 
-    chosen = get_study(name)
+    chosen = STUDIES.find(name)
     options = Options(
         model=model or chosen.model,
         seeds=seeds,
@@ -45,12 +45,10 @@ def study(
         device=device,
         data_dir=data_dir,
     )
-    with study_progress() as report:
-        page = run_study(chosen, out, options, resume=resume, report=report)
+    with progress_bars("study") as draw:
+        page = run_study(chosen, out, options, resume=resume, report=lambda now: draw(now.done, now.arms, now.arm))
     if json:
-        import json as json_module
-
-        typer.echo(json_module.dumps(page.figures, indent=1, ensure_ascii=False))
+        print_json(page.figures)
         return
     typer.echo(page.markdown.split("\n## ")[0].rstrip())
     typer.echo(f"\nall differences: {out / 'study.md'}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hardy.cli.options import Data, DataDir, Device, Json, Resume, Seed
+from hardy.cli.options import Data, DataDir, Device, Json, Resume, Seed, print_json
 from hardy.errors import UsageError
 
 
@@ -26,22 +26,14 @@ def train(
 ) -> None:
     """Train a classifier by a recipe."""
     from hardy import training
-    from hardy.cli.progress import training_progress
-    from hardy.training.recipes import get_recipe
 
-    chosen = get_recipe(recipe).with_settings(_parse(set_ or []))
-    with training_progress() as report:
-        run = training.train(
-            chosen, out, seed=seed, device=device, data=data, data_dir=data_dir, resume=resume, report=report
-        )
-    parts = run.manifest["training"]["parts"]
+    chosen = training.RECIPES.find(recipe).with_settings(_parse(set_ or []))
+    run = training.train(chosen, out, seed=seed, device=device, data=data, data_dir=data_dir, resume=resume)
     if json:
-        import json as json_module
-
-        typer.echo(json_module.dumps(run.manifest["training"], indent=1))
+        print_json(run.manifest["training"])
         return
-    for part in parts:
-        typer.echo(f"{part['name']}: validation accuracy {part['validation_accuracy']:.2%}")
+    for network in run.manifest["training"]["networks"]:
+        typer.echo(f"{network['name']}: validation accuracy {network['validation_accuracy']:.2%}")
     typer.echo(f"weights: {run.weights}")
     typer.echo(f"next: hardy evaluate {out}")
 

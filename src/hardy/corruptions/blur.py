@@ -10,17 +10,24 @@ import torch
 from scipy.ndimage import correlate1d, zoom
 from torch.nn.functional import conv2d, pad
 
-from hardy.corruptions.corruption import Corruption
+from hardy.corruptions.corruption import corruption, each
 from hardy.corruptions.filters import filter_both, gaussian_filter, gaussian_matrix, matrix_of
 from hardy.rng import Randomness
 from hardy.validation import Images
 
 
+@corruption("blurred by a Gaussian", each("deviation", 1.0, 2.0, 3.0, 4.0, 6.0), default=2)
 def gaussian_blur(images: Images, rng: Randomness, *, deviation: float) -> Images:  # noqa: ARG001
     """Blur by a Gaussian of standard deviation ``deviation``, in pixels."""
     return gaussian_filter(images, deviation)
 
 
+@corruption(
+    "pixels swapped with near ones, between two blurs along the height",
+    each("deviation reach rounds", (0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+    published=True,
+    smallest=9,
+)
 def glass_blur(images: Images, rng: Randomness, *, deviation: float, reach: int, rounds: int) -> Images:
     """As behind uneven glass: blurred, pixels swapped with near ones, blurred again.
 
@@ -62,6 +69,11 @@ def _swapped(places: np.ndarray, partners: np.ndarray, pixels: int) -> np.ndarra
     return order
 
 
+@corruption(
+    "blurred by a disk, as a lens out of focus does",
+    each("radius edge", (3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+    smallest=11,
+)
 def defocus_blur(images: Images, rng: Randomness, *, radius: int, edge: float) -> Images:  # noqa: ARG001
     """Blur by a disk of ``radius`` pixels, its edge softened by a Gaussian of standard deviation ``edge``."""
     kernel = _disk(radius, edge)
@@ -81,6 +93,11 @@ def _disk(radius: int, edge: float) -> torch.Tensor:
     return torch.from_numpy((disk / disk.sum()).astype(np.float32))
 
 
+@corruption(
+    "smeared along a direction within 45 degrees of the horizontal",
+    each("radius deviation", (10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0)),
+    published=True,
+)
 def motion_blur(images: Images, rng: Randomness, *, radius: int, deviation: float) -> Images:
     """Smear along a direction within 45 degrees of the horizontal, as ImageMagick does.
 
@@ -108,6 +125,12 @@ def motion_blur(images: Images, rng: Randomness, *, radius: int, deviation: floa
     return smeared.reshape(images.shape)
 
 
+@corruption(
+    "smeared outwards from the center",
+    each("stop step", (1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
+    default=5,
+    smallest=4,
+)
 def zoom_blur(images: Images, rng: Randomness, *, stop: float, step: float) -> Images:  # noqa: ARG001
     """The mean of the image and of enlargements of it, from 1 in steps of ``step`` up to ``stop``."""
     height, width = images.shape[2:]
@@ -127,59 +150,3 @@ def _enlarged(values: np.ndarray, factor: float) -> np.ndarray:
     large = np.asarray(zoom(values[top : top + kept], (factor, 1), order=1))
     cut = (len(large) - size) // 2
     return large[cut : cut + size]
-
-
-GLASS_BLUR = Corruption(
-    name="glass_blur",
-    description="pixels swapped with near ones, between two blurs along the height",
-    function=glass_blur,
-    settings=tuple(
-        {"deviation": deviation, "reach": reach, "rounds": rounds}
-        for deviation, reach, rounds in ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))
-    ),
-    default=1,
-    published=True,
-    smallest=9,
-)
-MOTION_BLUR = Corruption(
-    name="motion_blur",
-    description="smeared along a direction within 45 degrees of the horizontal",
-    function=motion_blur,
-    settings=tuple(
-        {"radius": radius, "deviation": deviation}
-        for radius, deviation in ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0))
-    ),
-    default=1,
-    published=True,
-)
-GAUSSIAN_BLUR = Corruption(
-    name="gaussian_blur",
-    description="blurred by a Gaussian",
-    function=gaussian_blur,
-    settings=tuple({"deviation": float(deviation)} for deviation in (1, 2, 3, 4, 6)),
-    default=2,
-    published=False,
-)
-DEFOCUS_BLUR = Corruption(
-    name="defocus_blur",
-    description="blurred by a disk, as a lens out of focus does",
-    function=defocus_blur,
-    settings=tuple(
-        {"radius": radius, "edge": edge} for radius, edge in ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
-    ),
-    default=1,
-    published=False,
-    smallest=11,
-)
-ZOOM_BLUR = Corruption(
-    name="zoom_blur",
-    description="smeared outwards from the centre",
-    function=zoom_blur,
-    settings=tuple(
-        {"stop": stop, "step": step}
-        for stop, step in ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
-    ),
-    default=5,
-    published=False,
-    smallest=4,
-)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from hardy.validation import Images
 
 @dataclass(frozen=True)
 class Corruption:
-    """One family of corruptions.
+    """One family of corruptions; calling it calls its function.
 
     Attributes:
         name: as in MNIST-C.
@@ -20,22 +20,25 @@ class Corruption:
         function: ``(images, rng, **settings) -> images`` on float32 (N, C, H, W) in [0, 1]; it need not clip, and what
             it does to an image depends on that image and its own random stream alone.
         settings: the keyword settings of each severity, from 1 on.
-        default: the severity of the published set; for a held-out family the default of its authors' code.
+        default: the severity of the published set; for another family the default of its authors' code.
         published: whether it is one of the 15 of MNIST-C.
         smallest: the least height and width that every severity is defined for.
         largest: the greatest, or None.
-        grey: whether it is defined for images of one channel only.
+        gray: whether it is defined for images of one channel only.
     """
 
     name: str
     description: str
     function: Callable[..., Images]
-    settings: tuple[Mapping[str, Any], ...]
-    default: int
-    published: bool
+    settings: Sequence[Mapping[str, Any]] = ({},)
+    default: int = 1
+    published: bool = False
     smallest: int = 1
     largest: int | None = None
-    grey: bool = False
+    gray: bool = False
+
+    def __call__(self, *arguments: Any, **settings: Any) -> Images:
+        return self.function(*arguments, **settings)
 
     @property
     def severities(self) -> range:
@@ -44,7 +47,7 @@ class Corruption:
     def reason_undefined(self, shape: tuple[int, ...]) -> str | None:
         """Why this corruption is not defined for images of ``shape``, (C, H, W); None where it is."""
         channels, *sides = shape
-        if self.grey and channels != 1:
+        if self.gray and channels != 1:
             return f"it is defined for images of one channel, not of {channels}"
         if min(sides) < self.smallest:
             return f"it is defined for images of at least {self.smallest}x{self.smallest}, not of {_size(sides)}"
@@ -57,6 +60,19 @@ class Corruption:
         if severity not in self.severities:
             known = f"1 to {len(self.settings)}" if len(self.settings) > 1 else "1 alone"
             raise UsageError(f"corruption '{self.name}' has no severity {severity!r}; it has {known}")
+
+
+def corruption(
+    description: str, settings: Sequence[Mapping[str, Any]] = ({},), **more: Any
+) -> Callable[[Callable[..., Images]], Corruption]:
+    """Make a function a corruption of its name; the arguments are attributes of :class:`Corruption`."""
+    return lambda function: Corruption(function.__name__, description, function, settings, **more)
+
+
+def each(names: str, *severities: Any) -> tuple[dict[str, Any], ...]:
+    """The settings of each severity, from their names and one value, or a tuple of values, per severity."""
+    rows = (it if isinstance(it, tuple) else (it,) for it in severities)
+    return tuple(dict(zip(names.split(), row, strict=True)) for row in rows)
 
 
 def _size(sides: list[int]) -> str:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from hardy.corruptions.corruption import Corruption
+from hardy.corruptions.corruption import corruption
 from hardy.rng import Randomness
 from hardy.validation import Images
 
@@ -16,6 +16,7 @@ from hardy.validation import Images
 REACH = 2.3
 
 
+@corruption("the left and the right quarter inverted", published=True, smallest=4)
 def stripe(images: Images, rng: Randomness) -> Images:  # noqa: ARG001
     """Invert the leftmost and the rightmost quarter of the columns: of 28, 0 to 6 and 21 to 27."""
     width = images.shape[3]
@@ -24,6 +25,7 @@ def stripe(images: Images, rng: Randomness) -> Images:  # noqa: ARG001
     return torch.where(outer, 1.0 - images, images)
 
 
+@corruption("a line from left to right", smallest=12)
 def line(images: Images, rng: Randomness) -> Images:
     """Draw a line from one of the columns 0 to 4 to one of the columns W-6 to W-2."""
     height, width = images.shape[2:]
@@ -31,6 +33,7 @@ def line(images: Images, rng: Randomness) -> Images:
     return images + _drawn(images, start, _row(rng, height, 0), width - 6 + end, _row(rng, height, 1))
 
 
+@corruption("a dashed line from the left edge to the right", published=True, smallest=4)
 def dotted_line(images: Images, rng: Randomness) -> Images:
     """Draw a line from the left to the right of which every other two columns are left out, the first two first."""
     height, width = images.shape[2:]
@@ -40,6 +43,7 @@ def dotted_line(images: Images, rng: Randomness) -> Images:
     return images + drawn * shown
 
 
+@corruption("a zigzag line from left to right", published=True, smallest=12)
 def zigzag(images: Images, rng: Randomness) -> Images:
     """Draw a zigzag from column 2 to column W-3 that rises or falls by up to 5 rows.
 
@@ -102,41 +106,3 @@ def _drawn(images: Images, c0: Tensor, r0: Tensor, c1: Tensor, r1: Tensor) -> Te
     # Where the logarithm falls below -1 there is nothing to see.
     bright = (torch.log1p(-(distance / REACH).clamp(max=1.0 - math.exp(-1.0))) + 1.0).clamp(min=0.0)
     return (bright * crossed[:, None, :])[:, None]
-
-
-STRIPE = Corruption(
-    name="stripe",
-    description="the left and the right quarter inverted",
-    function=stripe,
-    settings=({},),
-    default=1,
-    published=True,
-    smallest=4,
-)
-DOTTED_LINE = Corruption(
-    name="dotted_line",
-    description="a dashed line from the left edge to the right",
-    function=dotted_line,
-    settings=({},),
-    default=1,
-    published=True,
-    smallest=4,
-)
-ZIGZAG = Corruption(
-    name="zigzag",
-    description="a zigzag line from left to right",
-    function=zigzag,
-    settings=({},),
-    default=1,
-    published=True,
-    smallest=12,
-)
-LINE = Corruption(
-    name="line",
-    description="a line from left to right",
-    function=line,
-    settings=({},),
-    default=1,
-    published=False,
-    smallest=12,
-)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-from hardy.corruptions.corruption import Corruption
+from hardy.corruptions.corruption import corruption, each
 from hardy.corruptions.filters import gaussian_filter
 from hardy.rng import Randomness
 from hardy.validation import Images
@@ -20,12 +20,12 @@ def warp(images: Images, matrix: Tensor, offset: Tensor | None = None) -> Images
     Args:
         images: float32 (N, C, H, W), at least 2x2.
         matrix: float32 (N, 2, 2) or (2, 2): from a place (right, down) of the result, in pixels from the image's
-            centre, to the place in the image.
+            center, to the place in the image.
         offset: float32 (N, 2) or (2,), added to that place, in pixels.
     """
     count, _, height, width = images.shape
     half = images.new_tensor([(width - 1) / 2, (height - 1) / 2])
-    # Torch measures places from -1 to 1 between the centres of the outermost pixels.
+    # Torch measures places from -1 to 1 between the centers of the outermost pixels.
     affine = images.new_zeros(count, 2, 3)
     affine[:, :, :2] = matrix.to(images.device) * half / half[:, None]
     if offset is not None:
@@ -35,11 +35,18 @@ def warp(images: Images, matrix: Tensor, offset: Tensor | None = None) -> Images
 
 
 def turned(images: Images, radians: Tensor) -> Images:
-    """Turn each image about its centre by its angle, ``radians`` (N,)."""
+    """Turn each image about its center by its angle, ``radians`` (N,)."""
     cos, sin = radians.cos(), radians.sin()
     return warp(images, torch.stack([cos, -sin, sin, cos], dim=-1).reshape(-1, 2, 2))
 
 
+@corruption(
+    "slanted to the left or to the right",
+    each("radians", 0.2, 0.4, 0.6, 0.8, 1.0),
+    default=2,
+    published=True,
+    smallest=2,
+)
 def shear(images: Images, rng: Randomness, *, radians: float) -> Images:
     """Slant each image to the left or to the right by ``radians``; it grows taller by 1 / cos as it slants."""
     angle = radians * rng.signs()
@@ -47,16 +54,33 @@ def shear(images: Images, rng: Randomness, *, radians: float) -> Images:
     return warp(images, torch.stack([one, -angle.sin(), none, angle.cos()], dim=-1).reshape(-1, 2, 2))
 
 
+@corruption(
+    "made smaller about the center",
+    each("factor", 1 / 0.9, 1 / 0.8, 1 / 0.7, 1 / 0.6, 1 / 0.5),
+    default=3,
+    published=True,
+    smallest=2,
+)
 def scale(images: Images, rng: Randomness, *, factor: float) -> Images:  # noqa: ARG001
     """Make each image smaller by ``factor``."""
     return warp(images, factor * torch.eye(2))
 
 
+@corruption(
+    "turned about the center, one way or the other",
+    each("radians", 0.2, 0.4, 0.6, 0.8, 1.0),
+    default=2,
+    published=True,
+    smallest=2,
+)
 def rotate(images: Images, rng: Randomness, *, radians: float) -> Images:
     """Turn each image by ``radians``, one way or the other."""
     return turned(images, radians * rng.signs())
 
 
+@corruption(
+    "moved along both axes by whole pixels", each("pixels", 1, 2, 3, 4, 5), default=3, published=True, smallest=6
+)
 def translate(images: Images, rng: Randomness, *, pixels: int) -> Images:
     """Move each image by ``pixels`` to the left or right and by as much up or down."""
     height, width = images.shape[2:]
@@ -70,6 +94,17 @@ def translate(images: Images, rng: Randomness, *, pixels: int) -> Images:
     return moved
 
 
+@corruption(
+    "slanted and stretched a little, then deformed pixel by pixel; at 1 and 2 mostly slanted",
+    settings=(
+        {"strength": 2.0, "smooth": 0.7, "affine": 0.1},
+        {"strength": 2.0, "smooth": 0.08, "affine": 0.2},
+        {"strength": 0.05, "smooth": 0.01, "affine": 0.02},
+        {"strength": 0.07, "smooth": 0.01, "affine": 0.02},
+        {"strength": 0.12, "smooth": 0.01, "affine": 0.02},
+    ),
+    smallest=8,
+)
 def elastic_transform(images: Images, rng: Randomness, *, strength: float, smooth: float, affine: float) -> Images:
     """Deform each image: first three points of it move by up to ``affine``, then every pixel by smoothed noise.
 
@@ -91,56 +126,3 @@ def elastic_transform(images: Images, rng: Randomness, *, strength: float, smoot
     grid = affine_grid(torch.eye(2, 3, device=images.device).expand(count, 2, 3), list(images.shape), True)
     pixel = images.new_tensor([2 / (width - 1), 2 / (height - 1)])
     return grid_sample(images, grid + by.permute(0, 2, 3, 1) * pixel, align_corners=True)
-
-
-SHEAR = Corruption(
-    name="shear",
-    description="slanted to the left or to the right",
-    function=shear,
-    settings=tuple({"radians": radians} for radians in (0.2, 0.4, 0.6, 0.8, 1.0)),
-    default=2,
-    published=True,
-    smallest=2,
-)
-SCALE = Corruption(
-    name="scale",
-    description="made smaller about the centre",
-    function=scale,
-    settings=tuple({"factor": 1 / share} for share in (0.9, 0.8, 0.7, 0.6, 0.5)),
-    default=3,
-    published=True,
-    smallest=2,
-)
-ROTATE = Corruption(
-    name="rotate",
-    description="turned about the centre, one way or the other",
-    function=rotate,
-    settings=tuple({"radians": radians} for radians in (0.2, 0.4, 0.6, 0.8, 1.0)),
-    default=2,
-    published=True,
-    smallest=2,
-)
-TRANSLATE = Corruption(
-    name="translate",
-    description="moved along both axes by whole pixels",
-    function=translate,
-    settings=tuple({"pixels": pixels} for pixels in (1, 2, 3, 4, 5)),
-    default=3,
-    published=True,
-    smallest=6,
-)
-ELASTIC_TRANSFORM = Corruption(
-    name="elastic_transform",
-    description="slanted and stretched a little, then deformed pixel by pixel; at 1 and 2 mostly slanted",
-    function=elastic_transform,
-    settings=(
-        {"strength": 2.0, "smooth": 0.7, "affine": 0.1},
-        {"strength": 2.0, "smooth": 0.08, "affine": 0.2},
-        {"strength": 0.05, "smooth": 0.01, "affine": 0.02},
-        {"strength": 0.07, "smooth": 0.01, "affine": 0.02},
-        {"strength": 0.12, "smooth": 0.01, "affine": 0.02},
-    ),
-    default=1,
-    published=False,
-    smallest=8,
-)

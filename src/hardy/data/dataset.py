@@ -39,7 +39,7 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """Over shape, dtype, pixels and labels: two datasets with one hash hold the same examples in the same order."""
+        """Of dtype, shape, pixels and labels: datasets with the same hash hold the same examples in the same order."""
         digest = hashlib.sha256(f"{self.images.dtype}{tuple(self.images.shape)}".encode())
         digest.update(self.images.contiguous().numpy().data)
         digest.update(self.labels.contiguous().numpy().data)
@@ -47,19 +47,19 @@ class Dataset:
 
     @property
     def stream(self) -> str:
-        """What random streams know this dataset by."""
+        """The name of this dataset in random streams."""
         return stream_of(self.name)
 
     def measuring_order(self) -> Tensor:
-        """int64 (N,): the order in which a limited measurement takes examples; fixed for each dataset's name and size.
+        """int64 (N,): the order in which a limited measurement takes examples; it depends on name and size alone.
 
-        A plain "first n" would be biased: the first half of MNIST's test split is easier than the second. Any n takes a
-        subset of what any larger n takes.
+        The first n as stored would be biased: the first half of MNIST's test split is easier than the second. The
+        first n in this order are a subset of the first n + 1.
         """
         order = host_generator(0, "measuring order", self.stream, len(self)).permutation(len(self))
         return torch.from_numpy(order)
 
 
 def stream_of(name: str) -> str:
-    """What random streams know a dataset by: its name, with what its split was called when figures were first made."""
+    """A dataset's name in random streams, in which the validation split keeps its old name so that figures stay."""
     return name.removesuffix("/validation") + "/held-out" if name.endswith("/validation") else name

@@ -1,4 +1,4 @@
-"""Downloading datasets, only when asked to: resumable, from several mirrors, and checked before anything is kept."""
+"""Downloading datasets, on request only: resumable, from several mirrors, and checked before anything is kept."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from hardy.data.entry import Archive, DataFile, Entry
+from hardy.data.entry import Archive, DataFile, DatasetEntry
 from hardy.data.sources import cache_folder, candidates, read
 from hardy.errors import DataError, HardyError
 from hardy.files import atomic_write, sha256_of
 
-Progress: TypeAlias = Callable[[str, int, int | None], None]
-"""Called with a file's name, the bytes that are here, and the bytes that there will be (None where not known)."""
+OnProgress: TypeAlias = Callable[[str, int, int | None], None]
+"""Called with a file's name, the bytes received so far, and all its bytes (None where not known)."""
 
 TIMEOUT = 30.0
-"""Seconds of silence after which a mirror is given up."""
+"""Seconds without an answer before the next mirror is tried."""
 
 LIMIT = 1 << 30
-"""Bytes of one download; the largest, EMNIST's archive, has half of this."""
+"""Bytes of one download; the largest, EMNIST's archive, has half as many."""
 
 _BLOCK = 1 << 16
 
 
-def fetch(entry: Entry, progress: Progress, timeout: float = TIMEOUT) -> list[Path]:
-    """Download into the cache what is not soundly at hand of a dataset; return the new files.
+def fetch(entry: DatasetEntry, progress: OnProgress, timeout: float = TIMEOUT) -> list[Path]:
+    """Download a dataset's missing and damaged files into the cache; return the new files.
 
     Raises:
-        HardyError: no mirror gave a file; the message has the reason of each. Nothing can be written.
+        HardyError: no mirror gave a file; the message has the reason of each. Or nothing can be written.
     """
     folder = cache_folder(entry.name)
     missing = {file: folder / _published_name(file) for file in entry.files if not _is_sound(entry, file)}
@@ -50,16 +50,16 @@ def download(
     urls: Sequence[str],
     target: Path,
     verify: Callable[[Path], object],
-    progress: Progress,
+    progress: OnProgress,
     timeout: float = TIMEOUT,
 ) -> None:
-    """Get ``target`` from the first of ``urls`` that gives what ``verify`` accepts.
+    """Download ``target`` from the first of ``urls`` whose content ``verify`` accepts; it raises DataError otherwise.
 
-    What has arrived is in ``target`` with ``.part`` behind it until ``verify`` (which raises :class:`DataError` to
-    refuse) has seen it whole; an interrupted download goes on from there. What was refused is removed.
+    Until then the content is in a file of the same name with the suffix ``.part``, from which an interrupted download
+    resumes. Refused content is removed.
 
     Raises:
-        HardyError: no mirror gave it; the message has the reason of each. Nothing can be written.
+        HardyError: no mirror gave it; the message has the reason of each. Or nothing can be written.
     """
     part = target.with_name(f"{target.name}.part")
     try:
@@ -77,7 +77,7 @@ def download(
     raise HardyError(f"could not download {target.name}; " + "; ".join(reasons))
 
 
-def _from_mirror(url: str, part: Path, verify: Callable[[Path], object], progress: Progress, timeout: float) -> None:
+def _from_mirror(url: str, part: Path, verify: Callable[[Path], object], progress: OnProgress, timeout: float) -> None:
     while True:
         resumed = part.exists()
         try:
@@ -86,12 +86,12 @@ def _from_mirror(url: str, part: Path, verify: Callable[[Path], object], progres
             return
         except DataError:
             part.unlink()
-            # An old part may be of another file; only a download from its first byte condemns the mirror.
+            # The part may have been of another file, so the mirror is tried again from the first byte.
             if not resumed:
                 raise
 
 
-def _receive(url: str, part: Path, progress: Progress, timeout: float) -> None:
+def _receive(url: str, part: Path, progress: OnProgress, timeout: float) -> None:
     done = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "hardy"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
@@ -101,21 +101,19 @@ def _receive(url: str, part: Path, progress: Progress, timeout: float) -> None:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and done:
             return
         raise
-    goes_on = response.status == http.HTTPStatus.PARTIAL_CONTENT
-    with response, part.open("ab" if goes_on else "wb") as file:
-        done = done if goes_on else 0
+    resumes = response.status == http.HTTPStatus.PARTIAL_CONTENT
+    with response, part.open("ab" if resumes else "wb") as file:
+        done = done if resumes else 0
         length = response.headers.get("Content-Length")
         total = done + int(length) if length is not None else None
         progress(part.stem, done, total)
         while block := response.read(_BLOCK):
             done += file.write(block)
             if done > LIMIT:
-                raise DataError(f"more than {LIMIT:,} bytes came")
+                raise DataError(f"more than {LIMIT:,} bytes arrived")
             progress(part.stem, done, total)
     if total is not None and done < total:
-        raise ConnectionError(
-            f"the connection ended after {done:,} of {total:,} bytes; the next try goes on from there"
-        )
+        raise ConnectionError(f"the connection ended after {done:,} of {total:,} bytes; the next attempt resumes there")
 
 
 def _reason(error: Exception) -> str:
@@ -130,7 +128,7 @@ def _published_name(file: DataFile) -> str:
     return file.name if file.name.endswith(".npy") else f"{file.name}.gz"
 
 
-def _is_sound(entry: Entry, file: DataFile) -> bool:
+def _is_sound(entry: DatasetEntry, file: DataFile) -> bool:
     for path in candidates(entry, file):
         try:
             read(entry, file, path)
@@ -141,7 +139,7 @@ def _is_sound(entry: Entry, file: DataFile) -> bool:
 
 
 def _fetch_archive(
-    entry: Entry, archive: Archive, targets: dict[DataFile, Path], progress: Progress, timeout: float
+    entry: DatasetEntry, archive: Archive, targets: dict[DataFile, Path], progress: OnProgress, timeout: float
 ) -> None:
     path = cache_folder(entry.name) / archive.name
     download(entry.mirrors, path, partial(_verify_archive, archive), progress, timeout)
@@ -150,8 +148,8 @@ def _fetch_archive(
             for file, target in targets.items():
                 with (
                     content.open(f"{archive.folder}{_published_name(file)}") as packed,
-                    atomic_write(target) as aside,
-                    aside.open("wb") as unpacked,
+                    atomic_write(target) as temporary,
+                    temporary.open("wb") as unpacked,
                 ):
                     shutil.copyfileobj(packed, unpacked)
     except (KeyError, zipfile.BadZipFile) as error:

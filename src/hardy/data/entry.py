@@ -1,11 +1,11 @@
-"""What the registry says of a dataset: where it comes from, what proves it, its licence and its makers."""
+"""What is known of a dataset before it is loaded: where it comes from, what proves it, its license and its authors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from hardy.data.splits import validation_size
 
@@ -17,9 +17,9 @@ class DataFile:
     """One file of a dataset.
 
     Attributes:
-        name: as it is stored, without the ending of a compression; inside an archive, its path.
-        sha256: of the plain content, so that any compression will do; None where it is not known.
-        gz_sha256: of the ``.gz`` file that the mirrors publish, for where ``sha256`` is not known.
+        name: as stored, without the suffix of a compression; inside an archive, its path.
+        sha256: of the uncompressed content, so that any compression will do; None where it is not known.
+        gz_sha256: of the ``.gz`` file that the mirrors publish, used where ``sha256`` is not known.
     """
 
     name: str
@@ -28,11 +28,19 @@ class DataFile:
 
 
 @dataclass(frozen=True)
-class Split:
-    """One published split: how many examples, and the files of its images and its labels (none where it is made)."""
+class PublishedSplit:
+    """One published split.
 
-    examples: int
+    Attributes:
+        examples: how many; None where only loading tells.
+        files: of its images and of its labels; none where it is generated.
+        load: generates it where it has no files: ``() -> (images, labels)``, and the names of the classes as a third
+            where the dataset has none; see :func:`hardy.data.as_dataset` for what they may be.
+    """
+
+    examples: int | None
     files: tuple[DataFile, ...] = ()
+    load: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,9 +48,9 @@ class Archive:
     """A zip file that the mirrors publish instead of single files.
 
     Attributes:
-        name: how it is called while it is being downloaded.
+        name: of the file while it is being downloaded.
         sha256: of the archive.
-        folder: what stands before the names of the dataset's files inside it.
+        folder: the path of the dataset's files inside it.
     """
 
     name: str
@@ -51,36 +59,36 @@ class Archive:
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class DatasetEntry:
     """One dataset.
 
     Attributes:
-        name: the first part of the names that can be loaded.
-        title: what people call it.
+        name: the first part of the names that can be loaded, ``name/split``.
+        title: its common name.
         role: what it is to a classifier of MNIST.
         splits: the published splits by name.
-        classes: the class names, in the order of the labels.
-        licence: as its makers state it.
+        classes: the class names, in the order of the labels; empty where loading tells.
+        license: as its authors state it.
         citation: one line.
-        mirrors: what stands before a file's name, or the archive's address.
+        mirrors: addresses that come before a file's name, or the archive's addresses.
         archive: where the mirrors publish one.
-        folders: where this package, or a package of the operating system, puts the files.
-        made_with: the Python packages that it is made with, where there are no files.
+        folders: where this package, or a package of the operating system, keeps the files.
+        packages: the Python packages that generating it takes, where there are no files.
         transposed: the images are stored with rows and columns swapped.
-        first_label: how the files label the first class.
+        first_label: the label of the first class in the files.
     """
 
     name: str
     title: str
     role: Role
-    splits: Mapping[str, Split]
-    classes: tuple[str, ...]
-    licence: str
-    citation: str
+    splits: Mapping[str, PublishedSplit]
+    classes: tuple[str, ...] = ()
+    license: str = ""
+    citation: str = ""
     mirrors: tuple[str, ...] = ()
     archive: Archive | None = None
     folders: tuple[Path, ...] = ()
-    made_with: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
     transposed: bool = False
     first_label: int = 0
 
@@ -89,13 +97,18 @@ class Entry:
         return tuple(file for split in self.splits.values() for file in split.files)
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """How many examples each split that can be loaded has."""
-        sizes: dict[str, int] = {}
+    def sizes(self) -> dict[str, int | None]:
+        """How many examples each split that can be loaded has; None where only loading tells."""
+        sizes: dict[str, int | None] = {}
         for name, split in self.splits.items():
-            if name == "train":
-                validation = validation_size(split.examples)
-                sizes |= {"train": split.examples - validation, "validation": validation}
-            else:
-                sizes[name] = split.examples
+            sizes[name] = split.examples
+            if self.is_divided(name):
+                sizes["validation"] = None
+                if split.examples is not None:
+                    validation = validation_size(split.examples)
+                    sizes |= {name: split.examples - validation, "validation": validation}
         return sizes
+
+    def is_divided(self, split: str) -> bool:
+        """Whether a published split is loaded as ``train`` and ``validation`` (see :mod:`hardy.data.splits`)."""
+        return split == "train" and "validation" not in self.splits

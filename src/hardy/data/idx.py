@@ -1,6 +1,6 @@
 """The reader for IDX files, the format of MNIST: plain, or compressed with gzip or xz.
 
-A header is four bytes (0, 0, the type of an element, the number of dimensions) and one big-endian 32-bit length a
+A header is four bytes (0, 0, the type of an element, the number of dimensions) and one big-endian 32-bit length per
 dimension; the elements follow in C order.
 """
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hardy.errors import DataError
 
 LIMIT = 1 << 30
-"""Bytes: the largest file of the field, EMNIST's 814,255 images, holds 0.6 of this."""
+"""Bytes; the largest known file, of EMNIST's 814,255 images, has 0.6 of this."""
 
 _UNSIGNED_BYTE = 0x08
 
@@ -40,7 +40,7 @@ class Idx(NamedTuple):
 
 
 def read_idx(source: Path | bytes, dimensions: int) -> Idx:
-    """Read an IDX file of unsigned bytes; the compression is told from its first bytes, not from its name.
+    """Read an IDX file of unsigned bytes; the first bytes tell the compression, not the name.
 
     At most one byte more than the header declares is decompressed, and the header may declare at most :data:`LIMIT`.
 

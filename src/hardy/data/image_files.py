@@ -1,59 +1,64 @@
-"""Picture files, which are not trusted: PNG, JPEG and NPY to grey values. Sizes are bounded before any decoding."""
+"""Image files, which are not trusted: PNG, JPEG and NPY. Sizes are checked before anything is decoded."""
 
 from __future__ import annotations
 
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardy.data.npy import read_npy
-from hardy.errors import DataError
+from hardy.errors import DataError, explain_missing_packages
 
 if TYPE_CHECKING:
     from PIL import Image
 
+T = TypeVar("T")
+
 MAX_PIXELS = 1 << 26
-"""Of one picture: more than a telephone's camera takes. A small file can hold a picture that fills the memory."""
+"""Of one image: more than the camera of a phone takes. A small file can hold an image that fills the memory."""
+
+MAX_PIXELS_OF_MANY = 1 << 24
+"""Of each image of a folder that is read as a dataset."""
 
 MAX_BYTES = 1 << 28
 """Of one PNG or JPEG file."""
 
 MAX_SIDE = 512
-"""A larger picture is made so small as it is read; a digit is found in it all the same."""
+"""A larger image is made smaller as it is read; a digit in it can still be found."""
 
 MAX_RATIO = 64
-"""Longer strips than that hold no digit, and making them small would leave nothing of their short side."""
+"""Of the long side to the short one; nothing of the short side would be left once the image is made smaller."""
 
-_COLOURS = (3, 4)
+_CHANNELS = {"1": 1, "L": 1, "RGB": 3, "P": 3}
 
 
-class Picture(NamedTuple):
-    """What a file holds.
+class GrayImage(NamedTuple):
+    """One image of a file.
 
     Attributes:
-        name: the file, and for one of several in an array its position behind it.
-        grey: float32 (H, W) in [0, 1], 0 black; what is transparent lies on white paper, or on black where nothing
-            would show on white.
+        name: the file, followed by a position if the file is an array of several images.
+        gray: float32 (H, W) in [0, 1], 0 is black. What is transparent is put on white, or on black if nothing would
+            be visible on white.
     """
 
     name: str
-    grey: NDArray[np.float32]
+    gray: NDArray[np.float32]
 
 
-def read_pictures(path: Path) -> list[Picture]:
-    """Read the pictures of one file.
+def read_gray_images(path: Path) -> list[GrayImage]:
+    """Read the images of one file as gray values.
 
     A PNG or JPEG file holds one, of any mode and depth; JPEG is turned as its camera says. An ``.npy`` file holds
     (H, W), or several: (N, H, W), (N, C, H, W) or (N, H, W, C) with C 1 or 3; uint8, uint16, bool, or floating point
     in [0, 1].
 
     Raises:
-        DataError: no such file, none of the three, broken, animated, empty, or too large. The message names the file,
-            and what would be right.
+        DataError: no such file, none of the three formats, broken, animated, empty, or too large.
     """
     try:
         status = path.stat()
@@ -62,21 +67,26 @@ def read_pictures(path: Path) -> list[Picture]:
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path} is no file; name PNG, JPEG or NPY files")
     if not status.st_size:
-        raise DataError(f"{path} is empty, 0 bytes; save the picture again")
+        raise DataError(f"{path} is empty, 0 bytes; save the image again")
     if path.suffix.lower() == ".npy":
-        stack = _grey_stack(read_npy(path), str(path))
+        stack = _gray_stack(read_npy(path), str(path))
         if len(stack) == 1:
-            return [Picture(str(path), stack[0])]
-        return [Picture(f"{path}[{index}]", grey) for index, grey in enumerate(stack)]
-    if status.st_size > MAX_BYTES:
-        raise DataError(
-            f"{path} has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read: make the picture smaller"
-        )
-    return [Picture(str(path), _read_picture(path))]
+            return [GrayImage(str(path), stack[0])]
+        return [GrayImage(f"{path}[{index}]", gray) for index, gray in enumerate(stack)]
+    return [GrayImage(str(path), _decode(path, MAX_PIXELS, _gray))]
 
 
-def write_pictures(folder: Path, names: list[str], images: NDArray[np.float32]) -> list[Path]:
-    """Write images, float32 (N, H, W) in [0, 1], as 8-bit grey PNG files, numbered and named after ``names``.
+def read_pixels(path: Path) -> NDArray[np.uint8]:
+    """Read a grayscale or RGB image, 8 bits per channel, as uint8 (C, H, W).
+
+    Raises:
+        DataError: no such file, neither PNG nor JPEG, broken, too large, or of another mode.
+    """
+    return _decode(path, MAX_PIXELS_OF_MANY, _pixels)
+
+
+def write_images(folder: Path, names: list[str], images: NDArray[np.float32]) -> list[Path]:
+    """Write images, float32 (N, H, W) in [0, 1], as 8-bit gray PNG files, numbered and named after ``names``.
 
     Raises:
         DataError: the folder cannot be written to.
@@ -88,7 +98,7 @@ def write_pictures(folder: Path, names: list[str], images: NDArray[np.float32]) 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for number, (name, level) in enumerate(zip(names, levels, strict=True)):
-            path = folder / f"{number:05d}-{_plain(name)}.png"
+            path = folder / f"{number:05d}-{_as_file_name(name)}.png"
             Image.fromarray(level).save(path)
             written.append(path)
     except OSError as error:
@@ -96,25 +106,33 @@ def write_pictures(folder: Path, names: list[str], images: NDArray[np.float32]) 
     return written
 
 
-def _plain(name: str) -> str:
+def _as_file_name(name: str) -> str:
     last = Path(name).name
     return "".join(letter if letter.isalnum() else "-" for letter in last)[:80].strip("-")
 
 
-def _read_picture(path: Path) -> NDArray[np.float32]:
-    from PIL import Image
+def _decode(path: Path, max_pixels: int, decode: Callable[[Path, Image.Image], T]) -> T:
+    with explain_missing_packages():
+        from PIL import Image
 
     try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise DataError(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} are read: make the image smaller")
         with warnings.catch_warnings():
-            # Damage that Pillow reads past, and sizes near its own limit; ours come before decoding.
+            # Pillow warns of damage that it reads past, and of sizes near its own limit; ours is checked here.
             warnings.simplefilter("ignore")
             with Image.open(path, formats=("PNG", "JPEG")) as image:
-                _check_header(path, image)
-                return _decoded(image)
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise DataError(
+                        f"{path} is {width}x{height}; at most {max_pixels:,} pixels are read: make it smaller"
+                    )
+                return decode(path, image)
     except Image.DecompressionBombError:
-        raise DataError(f"{path} has far more than {MAX_PIXELS:,} pixels, so it is not read; make it smaller") from None
+        raise DataError(f"{path} has far more than {max_pixels:,} pixels, so it is not read; make it smaller") from None
     except Image.UnidentifiedImageError:
-        raise DataError(f"{path} is neither PNG, JPEG nor NPY; save it as one of them") from None
+        raise DataError(f"{path} is no PNG or JPEG image; save it as one") from None
     except DataError:
         raise
     # Pillow answers damage with nearly any kind of error: SyntaxError is a broken PNG, struct.error broken EXIF.
@@ -122,41 +140,42 @@ def _read_picture(path: Path) -> NDArray[np.float32]:
         raise DataError(f"{path} cannot be read, so it is truncated or damaged ({error}); save it again") from error
 
 
-def _check_header(path: Path, image: Image.Image) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DataError(f"{path} is {width}x{height}; at most {MAX_PIXELS:,} pixels are read: make it smaller")
-    if max(width, height) > MAX_RATIO * min(width, height):
-        raise DataError(f"{path} is a strip of {width}x{height}; cut the digit out of it")
-    # A JPEG of several frames is a telephone's: the first is the photograph.
-    frames = getattr(image, "n_frames", 1)
-    if image.format == "PNG" and frames > 1:
-        raise DataError(f"{path} is animated, {frames} frames; save the one that is meant as a picture of its own")
+def _pixels(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode not in _CHANNELS or "transparency" in image.info:
+        raise DataError(f"{path} is of mode {image.mode}; images are grayscale or RGB, 8 bits, without transparency")
+    converted = np.asarray(image.convert("L" if _CHANNELS[image.mode] == 1 else "RGB"))
+    return converted[None] if converted.ndim == 2 else converted.transpose(2, 0, 1)
 
 
-def _decoded(image: Image.Image) -> NDArray[np.float32]:
+def _gray(path: Path, image: Image.Image) -> NDArray[np.float32]:
     from PIL import Image, ImageOps
 
+    width, height = image.size
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise DataError(f"{path} is a strip of {width}x{height}; cut the digit out of it")
+    # A JPEG of several frames comes from a phone: the first is the photo.
+    frames = getattr(image, "n_frames", 1)
+    if image.format == "PNG" and frames > 1:
+        raise DataError(f"{path} is animated, {frames} frames; save the one that is meant as an image of its own")
     # Lets a JPEG decoder skip what would be thrown away.
     image.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         # Pillow would cut 16 bits off at 255.
-        image = Image.fromarray(np.asarray(image, np.float32) / 65535)
-        return _small(image)
+        return _small(Image.fromarray(np.asarray(image, np.float32) / 65535))
     if image.has_transparency_data:
-        return _on_paper(image.convert("RGBA"))
+        return _on_white(image.convert("RGBA"))
     if image.mode not in ("1", "L"):
         image = image.convert("RGB")
     return _small(image.convert("L")) / np.float32(255)
 
 
-def _on_paper(image: Image.Image) -> NDArray[np.float32]:
+def _on_white(image: Image.Image) -> NDArray[np.float32]:
     from PIL import Image
 
     def over(shade: int) -> NDArray[np.float32]:
-        paper = Image.new("RGBA", image.size, (shade, shade, shade, 255))
-        return _small(Image.alpha_composite(paper, image).convert("L")) / np.float32(255)
+        background = Image.new("RGBA", image.size, (shade, shade, shade, 255))
+        return _small(Image.alpha_composite(background, image).convert("L")) / np.float32(255)
 
     white = over(255)
     return white if np.ptp(white) > 0.05 else over(0)
@@ -172,7 +191,7 @@ def _small(image: Image.Image) -> NDArray[np.float32]:
     return np.asarray(image, np.float32)
 
 
-def _grey_stack(array: NDArray[Any], where: str) -> NDArray[np.float32]:
+def _gray_stack(array: NDArray[Any], where: str) -> NDArray[np.float32]:
     """float32 (N, H, W)."""
     shape = array.shape
     if array.ndim == 2:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hardy.data import saved, user
+from hardy.data.arrays import as_dataset
 from hardy.data.dataset import Dataset
-from hardy.data.entry import Entry, Role
+from hardy.data.entry import DatasetEntry, Role
 from hardy.data.registry import DATASETS
 from hardy.data.sources import find, is_at_hand, read_split
 from hardy.data.splits import divide
-from hardy.data.uci import uci_digits
 from hardy.errors import UsageError, unknown
-from hardy.synthetic.glyphs import letter_glyphs
-
-_MAKERS = {"digits": uci_digits, "glyphs": letter_glyphs}
 
 
-def load_dataset(name: str, data_dir: Path | None = None) -> Dataset:
+def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     """Load one split of a dataset. The network is never used.
 
     Args:
         name: ``dataset/split`` of the registry, for example ``mnist/train`` (55,000), ``mnist/validation`` (the other
             5,000 of the training images), ``mnist/test`` or ``mnist-c/fog``; or the path of a user's folder or
-            ``.npz`` file, with ``/train``, ``/validation`` or ``/test`` behind it, and ``/test`` where none is named
-            (see :func:`hardy.data.user.load_user_dataset`). The registry goes before a folder of the same name.
+            ``.npz`` file, followed by ``/train``, ``/validation`` or ``/test``; ``/test`` may be left out
+            (see :func:`hardy.data.load_user_dataset`). A registered name goes before a folder of the same name.
         data_dir: a folder with files of datasets; by default what ``HARDY_DATA`` names.
 
     Returns:
@@ -37,8 +36,15 @@ def load_dataset(name: str, data_dir: Path | None = None) -> Dataset:
 
     Raises:
         UsageError: no such name and no such file; the message has the nearest names.
-        DataError: the data is not at hand, which the message says how to change; or it is damaged or altered.
+        DataError: the data is not at hand (the message says how to get it), damaged or altered.
+
+    Example:
+        >>> from hardy.data import load_dataset
+        >>> digits = load_dataset("mnist/validation")
+        >>> digits.images.shape, digits.images.dtype
+        (torch.Size([5000, 1, 28, 28]), torch.uint8)
     """
+    data_dir = Path(data_dir) if data_dir is not None else None
     dataset, _, split = name.rpartition("/")
     if dataset in DATASETS:
         return _registered(DATASETS[dataset], split, data_dir)
@@ -64,7 +70,7 @@ def _saved(path: Path, data_dir: Path | None) -> Dataset:
 def available(data_dir: Path | None = None, role: Role | None = None) -> dict[str, str | None]:
     """The splits that can be measured on, each with None if it is at hand, or with the reason why it is not.
 
-    Whether the files are sound is seen only when they are loaded. ``role`` leaves out the datasets of other roles.
+    Damaged files are noticed only when they are loaded. With ``role``, only the datasets of that role are listed.
 
     Raises:
         DataError: the user's folder does not exist.
@@ -74,45 +80,45 @@ def available(data_dir: Path | None = None, role: Role | None = None) -> dict[st
         for entry in DATASETS.values()
         if role is None or entry.role == role
         for split in entry.splits
-        if split != "train"
+        if split not in ("train", "validation")
     }
 
 
-def reason_missing(entry: Entry, split: str, data_dir: Path | None = None) -> str | None:
+def reason_missing(entry: DatasetEntry, split: str, data_dir: Path | None = None) -> str | None:
     """Why a published split of a dataset is not at hand; None if it is.
 
     Raises:
         DataError: the user's folder does not exist.
     """
-    lacking = [package for package in entry.made_with if find_spec(package) is None]
+    lacking = [package for package in entry.packages if find_spec(package) is None]
     if lacking:
-        return f"making it takes the Python packages {' and '.join(lacking)}, which are not installed"
+        return f"it needs {' and '.join(lacking)}, not installed; get it with: pip install 'hardy[eval]'"
     if is_at_hand(entry, split, data_dir):
         return None
     return f"not at hand; get it with 'hardy data fetch {entry.name}', or name its folder with --data-dir"
 
 
-def _registered(entry: Entry, split: str, data_dir: Path | None) -> Dataset:
+def _registered(entry: DatasetEntry, split: str, data_dir: Path | None) -> Dataset:
     if split not in entry.sizes:
         raise unknown(f"split of {entry.name}", split, entry.sizes)
-    published = "train" if split == "validation" else split
-    if entry.made_with:
-        images, labels = _make(entry.name)
+    published, classes = split if split in entry.splits else "train", entry.classes
+    if load := entry.splits[published].load:
+        images, labels, classes = _generate(load, f"{entry.name}/{published}", entry.classes)
     else:
         paths = find(entry, published, data_dir)
         stamps = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
         images, labels = _read(entry, published, paths, stamps)
-    if published == "train":
+    if entry.is_divided(published):
         parts = divide(len(images))
         kept = parts.train if split == "train" else parts.validation
         images, labels = images[kept], labels[kept]
-    return Dataset(f"{entry.name}/{split}", images, labels, entry.classes)
+    return Dataset(f"{entry.name}/{split}", images, labels, classes)
 
 
 # MNIST's training images take a second to decompress, and are wanted twice: for training and as validation images.
 @lru_cache(maxsize=4)
 def _read(
-    entry: Entry,
+    entry: DatasetEntry,
     split: str,
     paths: tuple[Path, ...],
     stamps: tuple[tuple[int, int], ...],  # noqa: ARG001 (a file that changes is read again)
@@ -122,6 +128,9 @@ def _read(
 
 
 @lru_cache(maxsize=2)
-def _make(dataset: str) -> tuple[Tensor, Tensor]:
-    images, labels = _MAKERS[dataset]()
-    return torch.tensor(images)[:, None], torch.tensor(labels)
+def _generate(load: Callable[[], Any], name: str, classes: tuple[str, ...]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    found = load()
+    if isinstance(found, tuple) and len(found) == 3:
+        found, classes = found[:2], found[2]
+    dataset = as_dataset(found, name, classes or None)
+    return dataset.images, dataset.labels, dataset.classes

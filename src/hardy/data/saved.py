@@ -1,6 +1,6 @@
-"""Saved adversarial images: float32 as they were found, with labels, indices and how they came about.
+"""Saved adversarial images, in float32, with labels, indices, and the attack that found them.
 
-An 8-bit format would round them, and undo many.
+An 8-bit format would round them, and many would no longer be adversarial.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True, eq=False)
 class SavedSet:
-    """Images that an attack made of some examples of a dataset.
+    """Images that an attack found for some examples of a dataset.
 
     Attributes:
         images: float32 (N, C, H, W) in [0, 1].
         labels: int64 (N,), the true classes.
-        indices: int64 (N,), which examples of the dataset they were made of.
+        indices: int64 (N,), the examples of the dataset that were attacked.
         facts: ``dataset`` (its name), ``sha256`` (of its content), ``attack``, ``norm``, ``eps``, ``subject``, ….
     """
 
@@ -48,10 +48,10 @@ def write_saved_set(path: Path, saved: SavedSet) -> None:
         UsageError: the file cannot be written.
     """
     tensors = {"images": saved.images, "labels": saved.labels, "indices": saved.indices}
-    with atomic_write(path) as aside:
+    with atomic_write(path) as temporary:
         save_file(
             {name: value.cpu().contiguous() for name, value in tensors.items()},
-            aside,
+            temporary,
             {"hardy": json.dumps(dict(saved.facts))},
         )
 
@@ -78,7 +78,7 @@ def read_saved_set(path: Path) -> SavedSet:
     except ContractError as error:
         raise DataError(str(error)) from error
     if not (labels.dtype == indices.dtype == torch.int64 and labels.shape == indices.shape == images.shape[:1]):
-        raise DataError(f"{path}: labels and indices are not int64 of one entry for each of the {len(images)} images")
+        raise DataError(f"{path}: labels and indices must be int64, one entry for each of the {len(images)} images")
     return SavedSet(images, labels, indices, facts)
 
 
@@ -94,4 +94,4 @@ def check_made_of(saved: SavedSet, source: Dataset, where: str) -> None:
         found, wanted = tuple(saved.images.shape[1:]), tuple(source.images.shape[1:])
         raise DataError(f"{where}: images of shape {found}; those of {source.name} are {wanted}")
     if not torch.equal(saved.labels, source.labels[saved.indices]):
-        raise DataError(f"{where}: labels and indices do not fit {source.name}; was the file put together by hand?")
+        raise DataError(f"{where}: labels and indices do not fit {source.name}; make it again with 'hardy attack'")

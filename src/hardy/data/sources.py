@@ -1,4 +1,4 @@
-"""Where the files of a dataset are, and whether they are what they say they are. Nothing here uses the network."""
+"""Finding the files of a dataset, and checking their hashes. Nothing here uses the network."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.data.entry import DataFile, Entry, Split
+from hardy.data.entry import DataFile, DatasetEntry
 from hardy.data.idx import is_gzip, read_idx
 from hardy.data.npy import read_npy
 from hardy.errors import DataError
 from hardy.files import sha256_of
 
 ENVIRONMENT = "HARDY_DATA"
-"""The environment variable that names a folder of data where the caller names none."""
+"""The environment variable for the folder of data, where the caller names none."""
 
 _ENDINGS = ("", ".gz", ".xz")
 
@@ -28,12 +28,12 @@ class Content(NamedTuple):
     Attributes:
         array: as stored.
         sha256: what was hashed: the plain content, or the ``.gz`` file where only its hash is published.
-        proven: whether there was a published hash to hold it against.
+        verified: whether there was a published hash to compare it with.
     """
 
     array: NDArray[np.generic]
     sha256: str
-    proven: bool
+    verified: bool
 
 
 def cache_folder(name: str) -> Path:
@@ -56,12 +56,12 @@ def user_folder(data_dir: Path | None) -> Path | None:
     return folder
 
 
-def find(entry: Entry, split: str, data_dir: Path | None = None) -> tuple[Path, ...]:
-    """The files of a published split, in the order of the registry; a plain file goes before a compressed one.
+def find(entry: DatasetEntry, split: str, data_dir: Path | None = None) -> tuple[Path, ...]:
+    """The files of a published split, in the order of the registry; an uncompressed file goes before a compressed one.
 
-    Looked through are ``NAME/`` in the user's folder, the user's folder itself, the cache, and the dataset's own
-    folders. As four datasets give their files the same names, a file right in the user's folder counts only where its
-    hash or its unmistakable name says whose it is.
+    They are looked for in ``NAME/`` in the user's folder, the user's folder itself, the cache, and the dataset's own
+    folders. Four datasets use the same file names, so a file directly in the user's folder counts only if its hash, or
+    a name that is unique, shows which dataset it belongs to.
 
     Raises:
         DataError: a file is not at hand; the message says how to get it. The user's folder does not exist.
@@ -69,7 +69,7 @@ def find(entry: Entry, split: str, data_dir: Path | None = None) -> tuple[Path, 
     return tuple(_find_file(entry, file, data_dir) for file in entry.splits[split].files)
 
 
-def is_at_hand(entry: Entry, split: str, data_dir: Path | None = None) -> bool:
+def is_at_hand(entry: DatasetEntry, split: str, data_dir: Path | None = None) -> bool:
     """Whether :func:`find` finds a published split.
 
     Raises:
@@ -78,8 +78,8 @@ def is_at_hand(entry: Entry, split: str, data_dir: Path | None = None) -> bool:
     return all(any(True for _ in candidates(entry, file, data_dir)) for file in entry.splits[split].files)
 
 
-def candidates(entry: Entry, file: DataFile, data_dir: Path | None = None) -> Iterator[Path]:
-    """Every file at hand that may be ``file``, in the order in which :func:`find` looks.
+def candidates(entry: DatasetEntry, file: DataFile, data_dir: Path | None = None) -> Iterator[Path]:
+    """Every file at hand that may be ``file``, in the order of :func:`find`.
 
     Raises:
         DataError: the user's folder does not exist.
@@ -91,8 +91,8 @@ def candidates(entry: Entry, file: DataFile, data_dir: Path | None = None) -> It
                 yield path
 
 
-def read(entry: Entry, file: DataFile, path: Path) -> Content:
-    """Read a file of a dataset and hold it against its published hash.
+def read(entry: DatasetEntry, file: DataFile, path: Path) -> Content:
+    """Read a file of a dataset and compare it with its published hash.
 
     Raises:
         DataError: the file is missing, broken, or not the published one; the message has both hashes.
@@ -107,18 +107,18 @@ def read(entry: Entry, file: DataFile, path: Path) -> Content:
     if expected is not None and found != expected:
         raise DataError(
             f"{path} is not the published {file.name} of {entry.title}: expected sha256 {expected}, found {found}; "
-            f"remove it and get it again with 'hardy data fetch {entry.name}'"
+            f"remove it and download it again with 'hardy data fetch {entry.name}'"
         )
     return Content(array, found, expected is not None)
 
 
-def read_split(entry: Entry, split: str, paths: tuple[Path, ...]) -> tuple[Content, Content]:
+def read_split(entry: DatasetEntry, split: str, paths: tuple[Path, ...]) -> tuple[Content, Content]:
     """Read the images, uint8 (N, H, W), and the labels, int64 (N,) from 0 on, of a published split.
 
     Raises:
         DataError: see :func:`read`; or images and labels are not those of the registry.
     """
-    published: Split = entry.splits[split]
+    published = entry.splits[split]
     images, labels = (read(entry, file, path) for file, path in zip(published.files, paths, strict=True))
     pixels, classes = images.array, labels.array
     if pixels.ndim == 4 and pixels.shape[-1] == 1:
@@ -143,27 +143,27 @@ def read_split(entry: Entry, split: str, paths: tuple[Path, ...]) -> tuple[Conte
     return images._replace(array=pixels), labels._replace(array=classes.astype(np.int64) - entry.first_label)
 
 
-def _find_file(entry: Entry, file: DataFile, data_dir: Path | None) -> Path:
+def _find_file(entry: DatasetEntry, file: DataFile, data_dir: Path | None) -> Path:
     for path in candidates(entry, file, data_dir):
         return path
     looked = ", ".join(str(folder) for folder, _ in _folders(entry, data_dir))
     raise DataError(
-        f"{entry.name} is not at hand: no {file.name} (plain, .gz or .xz) that is its own in {looked}; "
+        f"{entry.name} is not at hand: its {file.name} (plain, .gz or .xz) is not in {looked}; "
         f"get it with 'hardy data fetch {entry.name}', or name the folder that has it with --data-dir or {ENVIRONMENT}"
     )
 
 
-def _folders(entry: Entry, data_dir: Path | None) -> list[tuple[Path, bool]]:
-    """Where to look, and whether every file there of the right name belongs to this dataset."""
+def _folders(entry: DatasetEntry, data_dir: Path | None) -> list[tuple[Path, bool]]:
+    """The folders to look in, each with whether every file there of the right name belongs to this dataset."""
     user = user_folder(data_dir)
     named = [(user / entry.name, True), (user, False)] if user else []
     return [*named, (cache_folder(entry.name), True), *((folder, True) for folder in entry.folders)]
 
 
-def _belongs(entry: Entry, file: DataFile, path: Path) -> bool:
+def _belongs(entry: DatasetEntry, file: DataFile, path: Path) -> bool:
     if entry.archive is not None:
         return True
     try:
-        return read(entry, file, path).proven
+        return read(entry, file, path).verified
     except DataError:
         return False

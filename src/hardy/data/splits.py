@@ -1,4 +1,4 @@
-"""How a training split is divided into what is trained on and what is held out.
+"""How a published training split is divided into training and validation images.
 
 The validation images choose checkpoints, fit calibrators and set thresholds, so that the test split is only measured.
 """
@@ -25,21 +25,21 @@ class Division(NamedTuple):
 
 
 def validation_size(published: int) -> int:
-    """How many of ``published`` training images are held out: 5,000, or a tenth where that is less, but at least 1."""
+    """How many of ``published`` training images are for validation: 5,000, or a tenth if that is less; at least 1."""
     return max(1, min(VALIDATION, published // 10))
 
 
 def divide(published: int) -> Division:
     """Divide a published training split of ``published`` images.
 
-    Those images are held out whose position, written in decimal digits, has the smallest SHA-256. So the division
-    depends on no library's random numbers, and anybody can work it out again with any tool.
+    The validation images are those whose position, written in decimal digits, has the smallest SHA-256. So the division
+    depends on no library's random numbers, and can be repeated with any tool.
 
     Raises:
         DataError: fewer than two images.
     """
     if published < 2:
-        raise DataError(f"a training split of {published} images cannot be divided; two are the least")
+        raise DataError(f"a training split of {published} images cannot be divided; at least two are needed")
     digests = np.array([hashlib.sha256(b"%d" % position).digest() for position in range(published)], dtype="S32")
     # NumPy's byte strings drop trailing zero bytes, which does not change their order.
     order = np.argsort(digests, kind="stable")
@@ -55,6 +55,6 @@ def indices_sha256(indices: Tensor) -> str:
 
 
 def split_hashes(published: int) -> dict[str, str]:
-    """What a run's manifest says of a training split of ``published`` images: each part's :func:`indices_sha256`."""
+    """The :func:`indices_sha256` of both parts of a training split of ``published`` images, for a run's manifest."""
     parts = divide(published)
     return {"train": indices_sha256(parts.train), "validation": indices_sha256(parts.validation)}

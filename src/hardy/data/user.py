@@ -1,47 +1,39 @@
-"""Users' own images: a folder with one folder a class, or an ``.npz`` file."""
+"""Users' own images: a folder with one folder per class, or an ``.npz`` file."""
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hardy.data.arrays import check_image_array, check_labels, name_classes
 from hardy.data.dataset import Dataset
+from hardy.data.image_files import read_pixels
 from hardy.data.npy import names_in_npz, read_npz
 from hardy.data.splits import divide
 from hardy.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SPLITS = ("train", "validation", "test")
 
 LIMIT = 1 << 32
 """Bytes of one split in memory."""
 
-MAX_PIXELS = 1 << 24
-"""Of one picture; a small file can hold a picture that fills the memory."""
-
-MAX_CLASSES = 1 << 16
-
 _ENDINGS = (".png", ".jpg", ".jpeg")
-_CHANNELS = {"1": 1, "L": 1, "RGB": 3, "P": 3}
 
 
-def load_user_dataset(path: Path, split: str = "test") -> Dataset:
+def load_user_dataset(path: str | Path, split: str = "test") -> Dataset:
     """Load a user's images.
 
-    A folder has one folder a class, whose name is the class's, with PNG and JPEG files, grayscale or RGB, all of one
-    size. An ``.npz`` file has ``images``, (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels, uint8 or
+    A folder has one folder per class, named after it, with PNG and JPEG files, grayscale or RGB, all of one size. An
+    ``.npz`` file has ``images``, (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels, uint8 or
     floating point in [0, 1], and ``labels``, whole numbers (N,) from 0 on; it may have ``classes``, the names.
 
-    That is a ``test`` split. Where the folders of the classes are in folders ``train`` and ``test``, or the arrays are
-    ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``, there is a training split besides, which is
-    loaded as ``train`` and ``held-out`` (see :mod:`hardy.data.splits`).
+    This is a ``test`` split. If the folders of the classes are in folders ``train`` and ``test``, or the arrays are
+    ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``, there is a training split as well, which
+    is loaded as ``train`` and ``validation`` (see :mod:`hardy.data.splits`).
 
     Returns:
         A dataset with the name ``PATH/SPLIT``: uint8 from a folder; uint8 or float32 from a file.
@@ -49,7 +41,15 @@ def load_user_dataset(path: Path, split: str = "test") -> Dataset:
     Raises:
         DataError: nothing there; no such split; broken, too large, or not as above. The message names the first file
             or array at fault.
+
+    Example:
+        >>> import numpy as np
+        >>> from hardy.data import load_user_dataset
+        >>> np.savez("mine.npz", images=np.zeros((4, 28, 28), np.uint8), labels=[0, 1, 1, 0], classes=["cat", "dog"])
+        >>> load_user_dataset("mine.npz").classes
+        ('cat', 'dog')
     """
+    path = Path(path)
     if split not in SPLITS:
         raise DataError(f"a user's dataset has the splits {', '.join(SPLITS)}, and no '{split}'")
     published = "test" if split == "test" else "train"
@@ -69,26 +69,28 @@ def _from_folder(path: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.
     divided = bool(_folders(path / "test"))
     training = _folders(path / "train") if divided else []
     if split == "train" and not training:
-        raise DataError(f"{path} has no training split: that takes folders 'train' and 'test' with one folder a class")
+        raise DataError(
+            f"{path} has no training split: that takes folders 'train' and 'test' with one folder per class"
+        )
     folder = path / split if divided else path
     classes = tuple(child.name for child in training or _folders(folder))
     if not classes:
-        raise DataError(f"{path} has no folders; it takes one folder a class, named as the class is")
+        raise DataError(f"{path} has no folders; it takes one folder per class, named after the class")
     for child in _folders(folder):
         if child.name not in classes:
             raise DataError(f"{child} is a class that {path / 'train'} does not have")
-    files = [(file, label) for label, name in enumerate(classes) for file in _pictures(folder / name)]
+    files = [(file, label) for label, name in enumerate(classes) for file in _image_files(folder / name)]
     if not files:
         raise DataError(f"{folder} has no PNG or JPEG file in the folders of its classes")
-    first = _pixels(files[0][0])
+    first = read_pixels(files[0][0])
     if first.nbytes * len(files) > LIMIT:
-        raise DataError(f"{folder} has {len(files):,} pictures of {first.nbytes:,} bytes; at most {LIMIT:,} are read")
+        raise DataError(f"{folder} has {len(files):,} images of {first.nbytes:,} bytes; at most {LIMIT:,} are read")
     images = np.empty((len(files), *first.shape), np.uint8)
     for index, (file, _) in enumerate(files):
-        pixels = _pixels(file)
+        pixels = read_pixels(file)
         if pixels.shape != first.shape:
             raise DataError(
-                f"{file} is {_size(pixels)}, and {files[0][0]} is {_size(first)}; all pictures are of one size and kind"
+                f"{file} is {_size(pixels)}, and {files[0][0]} is {_size(first)}; all images have one size and kind"
             )
         images[index] = pixels
     return images, np.array([label for _, label in files], np.int64), classes
@@ -104,36 +106,12 @@ def _folders(folder: Path) -> list[Path]:
     return [child for child in _children(folder) if child.is_dir()]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    pictures = _children(folder)
-    for file in pictures:
+def _image_files(folder: Path) -> list[Path]:
+    files = _children(folder)
+    for file in files:
         if not file.is_file() or file.suffix.lower() not in _ENDINGS:
             raise DataError(f"{file} is no PNG or JPEG file; the folder of a class holds nothing else")
-    return pictures
-
-
-def _pixels(path: Path) -> NDArray[np.uint8]:
-    """uint8 (C, H, W)."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns of a picture that is up to twice its own limit.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
-                return _decoded(path, image)
-    # SyntaxError is how Pillow reports a broken PNG.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as PNG or JPEG: {error}") from error
-
-
-def _decoded(path: Path, image: Image.Image) -> NDArray[np.uint8]:
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(f"{path} is {image.width}x{image.height}; at most {MAX_PIXELS:,} pixels are read")
-    if image.mode not in _CHANNELS or "transparency" in image.info:
-        raise DataError(f"{path} is of mode {image.mode}; pictures are grayscale or RGB, 8 bits, without transparency")
-    converted = np.asarray(image.convert("L" if _CHANNELS[image.mode] == 1 else "RGB"))
-    return converted[None] if converted.ndim == 2 else converted.transpose(2, 0, 1)
+    return files
 
 
 def _size(pixels: NDArray[np.uint8]) -> str:
@@ -154,47 +132,14 @@ def _from_npz(path: Path, split: str) -> tuple[NDArray[Any], NDArray[np.int64], 
                 f"{path} has no array '{name}'; it has {', '.join(names_in_npz(path)) or 'none'}, "
                 "and takes images and labels, or train_images, train_labels, test_images and test_labels"
             )
-    labels = {name: _checked_labels(arrays[name], f"{path}, array '{name}'") for name in every_label & arrays.keys()}
-    images = _checked_images(arrays[f"{prefix}images"], f"{path}, array '{prefix}images'")
+    labels = {name: check_labels(arrays[name], f"{path}, array '{name}'") for name in every_label & arrays.keys()}
+    images = check_image_array(arrays[f"{prefix}images"], f"{path}, array '{prefix}images'")
+    if "classes" in arrays:
+        classes = _checked_classes(arrays["classes"], path)
+    else:
+        classes = tuple(str(label) for label in range(1 + max(int(each.max()) for each in labels.values())))
     own = labels[f"{prefix}labels"]
-    if len(own) != len(images):
-        raise DataError(f"{path} has {len(images):,} images and {len(own):,} labels in the arrays '{prefix}…'")
-    if "classes" not in arrays:
-        return images, own, tuple(str(label) for label in range(1 + max(int(each.max()) for each in labels.values())))
-    classes = _checked_classes(arrays["classes"], path)
-    if int(own.max()) >= len(classes):
-        raise DataError(f"{path} has the label {own.max()}; its {len(classes)} classes are 0 to {len(classes) - 1}")
-    return images, own, classes
-
-
-def _checked_images(array: NDArray[Any], where: str) -> NDArray[Any]:
-    """uint8 or float32, (N, C, H, W), writable."""
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    if array.ndim != 4 or array.shape[1] not in (1, 3):
-        raise DataError(
-            f"{where} has the shape {array.shape}; images are (N, H, W), or (N, C, H, W) or (N, H, W, C) with C 1 or 3"
-        )
-    if array.dtype == np.uint8:
-        return array.copy(order="C")
-    if array.dtype.kind != "f":
-        raise DataError(f"{where} is of {array.dtype}; images are uint8, or floating point in [0, 1]")
-    low, high = float(array.min()), float(array.max())
-    if not (low >= 0.0 and high <= 1.0):
-        raise DataError(f"{where} has values from {low:g} to {high:g}; floating-point images lie in [0, 1]")
-    return array.astype(np.float32, order="C")
-
-
-def _checked_labels(array: NDArray[Any], where: str) -> NDArray[np.int64]:
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise DataError(f"{where} is {array.dtype} {array.shape}; labels are whole numbers, (N,)")
-    if int(array.min()) < 0 or int(array.max()) >= MAX_CLASSES:
-        raise DataError(
-            f"{where} has labels from {array.min()} to {array.max()}; labels lie between 0 and {MAX_CLASSES - 1}"
-        )
-    return array.astype(np.int64)
+    return images, own, name_classes(images, own, classes, str(path))
 
 
 def _checked_classes(array: NDArray[Any], path: Path) -> tuple[str, ...]:

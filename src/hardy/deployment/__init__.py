@@ -1,6 +1,7 @@
-"""The bundle: a folder with all that it takes to answer, or to abstain, for one trained classifier."""
+"""Deployment: a bundle is a trained classifier with everything that it takes to answer, or to abstain."""
 
 from hardy.deployment.bundle import BUNDLE, Bundle, load_bundle, write_bundle
-from hardy.deployment.manifest import Facts, Promise
+from hardy.deployment.manifest import BundleManifest, RefusalEstimate
+from hardy.deployment.predict import Answer
 
-__all__ = ["BUNDLE", "Bundle", "Facts", "Promise", "load_bundle", "write_bundle"]
+__all__ = ["BUNDLE", "Answer", "Bundle", "BundleManifest", "RefusalEstimate", "load_bundle", "write_bundle"]

@@ -1,4 +1,4 @@
-"""The decision: answer with a class, or abstain and say why. Pure functions on arrays."""
+"""The decision to answer with a class, or to abstain and say why. Pure functions on arrays."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from numpy.typing import NDArray
 from hardy.errors import UsageError
 
 RULES: dict[str, str] = {
-    "no_ink": "nothing stands out from the paper",
-    "suspicion": "it is too unlike what the classifier was trained on",
+    "no_foreground": "nothing stands out from the background",
+    "ood_score": "it is too unlike the training images",
     "confidence": "the classifier is too unsure",
     "prediction_set": "the prediction set does not hold exactly one class",
 }
-"""Why to abstain, in the order in which the reasons are told."""
+"""The rules for abstaining, in the order in which they are reported."""
 
 
 class Thresholds(NamedTuple):
-    """Where answering ends.
+    """When to abstain.
 
     Attributes:
-        suspicion: abstain above it.
-        confidence: abstain below it.
+        max_ood_score: abstain above it.
+        min_confidence: abstain below it.
     """
 
-    suspicion: float
-    confidence: float
+    max_ood_score: float
+    min_confidence: float
 
 
 class Decisions(NamedTuple):
-    """What is said of N images.
+    """The answers for N images.
 
     Attributes:
-        best: int64 (N,), the likeliest class, also where it is not answered.
+        best: int64 (N,), the most probable class, also of images that are not answered.
         confidence: float64 (N,), its calibrated probability.
         sets: bool (N, K), which classes are in the prediction set.
-        suspicion: float64 (N,), higher is more suspicious.
-        percentile: float64 (N,), from 0 to 100: how much of the validation images is less suspicious.
+        ood_score: float64 (N,), higher is less like the training images.
+        percentile: float64 (N,), from 0 to 100: how many of the validation images have a lower OOD score.
         fired: bool (N, 4), which of :data:`RULES` say to abstain.
     """
 
     best: NDArray[np.int64]
     confidence: NDArray[np.float64]
     sets: NDArray[np.bool_]
-    suspicion: NDArray[np.float64]
+    ood_score: NDArray[np.float64]
     percentile: NDArray[np.float64]
     fired: NDArray[np.bool_]
 
@@ -62,8 +62,8 @@ class Decisions(NamedTuple):
 def decide(
     probabilities: NDArray[np.float64],
     sets: NDArray[np.bool_],
-    suspicion: NDArray[np.float64],
-    ink: NDArray[np.bool_],
+    ood_score: NDArray[np.float64],
+    foreground: NDArray[np.bool_],
     *,
     thresholds: Thresholds,
     reference: NDArray[np.float64],
@@ -73,32 +73,37 @@ def decide(
     Args:
         probabilities: (N, K), calibrated.
         sets: (N, K), the prediction sets.
-        suspicion: (N,).
-        ink: (N,), whether there is anything on the picture.
-        thresholds: where answering ends.
-        reference: (R,), ascending, the suspicion of validation images.
+        ood_score: (N,).
+        foreground: (N,), whether there is anything in the image.
+        thresholds: when to abstain.
+        reference: (R,), ascending, the OOD scores of validation images.
     """
     confidence = probabilities.max(axis=1)
     fired = np.column_stack(
-        [~ink, suspicion > thresholds.suspicion, confidence < thresholds.confidence, sets.sum(axis=1) != 1]
+        [
+            ~foreground,
+            ood_score > thresholds.max_ood_score,
+            confidence < thresholds.min_confidence,
+            sets.sum(axis=1) != 1,
+        ]
     )
-    percentile = 100.0 * np.searchsorted(reference, suspicion) / len(reference)
-    return Decisions(probabilities.argmax(axis=1), confidence, sets, suspicion, percentile, fired)
+    percentile = 100.0 * np.searchsorted(reference, ood_score) / len(reference)
+    return Decisions(probabilities.argmax(axis=1), confidence, sets, ood_score, percentile, fired)
 
 
 def fit_thresholds(
-    confidence: NDArray[np.float64], sets: NDArray[np.bool_], suspicion: NDArray[np.float64], target: float
+    confidence: NDArray[np.float64], sets: NDArray[np.bool_], ood_score: NDArray[np.float64], target: float
 ) -> Thresholds:
-    """The strictest thresholds with which at most a share ``target`` of these images is refused by all rules together.
+    """The strictest thresholds with which all rules together refuse at most a share ``target`` of these images.
 
-    The suspicion and the confidence rule, each alone, would refuse equally many. Where the prediction sets leave less
-    than half of the target, the two may use half of it all the same, for without them nothing strange is refused; the
-    whole is then more than the target.
+    The OOD score and the confidence, each alone, refuse equally many. If the prediction sets leave less than half of
+    the target, these two may use half of it nevertheless, because without them nothing unusual is refused; together
+    the rules then refuse more than the target.
 
     Args:
         confidence: (N,), of validation images that belong to the classes.
         sets: (N, K), their prediction sets.
-        suspicion: (N,).
+        ood_score: (N,).
         target: in (0, 1).
 
     Raises:
@@ -110,11 +115,11 @@ def fit_thresholds(
         raise UsageError(f"target refusal {target}; a share of the validation images lies in (0, 1), for example 0.01")
     unclear = sets.sum(axis=1) != 1
     spare = max(target * len(confidence) - unclear.sum(), target * len(confidence) / 2)
-    by_suspicion, by_confidence = np.sort(suspicion)[::-1], np.sort(confidence)
-    chosen = Thresholds(float(by_suspicion[0]), float(by_confidence[0]))
+    by_score, by_confidence = np.sort(ood_score)[::-1], np.sort(confidence)
+    chosen = Thresholds(float(by_score[0]), float(by_confidence[0]))
     for count in range(1, len(confidence)):
-        tried = Thresholds(float(by_suspicion[count]), float(by_confidence[count]))
-        refused = (suspicion > tried.suspicion) | (confidence < tried.confidence)
+        tried = Thresholds(float(by_score[count]), float(by_confidence[count]))
+        refused = (ood_score > tried.max_ood_score) | (confidence < tried.min_confidence)
         if (refused & ~unclear).sum() > spare:
             break
         chosen = tried

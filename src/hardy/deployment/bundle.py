@@ -1,7 +1,7 @@
-"""Bundles on disk: written aside and renamed; read only if every byte is as it was written. No code is run.
+"""Bundles, in memory and on disk. A bundle is loaded only if every byte is as it was written; no code of it is run.
 
-``SHA256SUMS`` lists every other file of the folder, in the form of sha256sum. Each file is read once, and what was read
-is what is hashed and used.
+``SHA256SUMS`` lists every other file of the folder, in the format of sha256sum. Each file is read once: the bytes that
+are hashed are the bytes that are used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import safetensors.numpy
@@ -25,9 +26,10 @@ from torch import nn
 from hardy.calibration import Calibrator, restore_calibrator
 from hardy.calibration.conformal import Conformal, restore_conformal
 from hardy.deployment.abstention import Decisions, Thresholds, decide
-from hardy.deployment.manifest import Facts
-from hardy.deployment.preprocessing import Prepared
-from hardy.errors import BundleError, HardyError
+from hardy.deployment.manifest import BundleManifest
+from hardy.deployment.predict import Answer, predict_files
+from hardy.deployment.preprocessing import Preprocessed
+from hardy.errors import BundleError, DataError, HardyError
 from hardy.models import build_model
 from hardy.ood import Detector, extract, restore_detector
 from hardy.rng import Randomness
@@ -43,24 +45,27 @@ REQUIRED = {BUNDLE, WEIGHTS, FITTED, CARD}
 MAX_BYTES = 1 << 32
 """Of all files together."""
 
+AnyPath: TypeAlias = str | Path
+Paths: TypeAlias = list[str] | list[Path] | tuple[AnyPath, ...]
+
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A classifier with all that it takes to answer.
+    """A classifier with everything that it takes to answer or to abstain.
 
     Attributes:
-        facts: what ``bundle.json`` says.
+        manifest: the content of ``bundle.json``.
         classifier: in evaluation mode.
         calibrator: from logits to probabilities.
-        detector: from features to suspicion.
+        detector: from features to OOD scores.
         conformal: from probabilities to prediction sets.
-        reference: float64 (R,), ascending, the suspicion of validation images.
+        reference: float64 (R,), ascending, the OOD scores of validation images.
     """
 
-    facts: Facts
+    manifest: BundleManifest
     classifier: nn.Module
     calibrator: Calibrator
     detector: Detector
@@ -69,95 +74,146 @@ class Bundle:
 
     @property
     def thresholds(self) -> Thresholds:
-        return Thresholds(self.facts.rules.suspicion_above, self.facts.rules.confidence_below)
+        return Thresholds(self.manifest.rules.max_ood_score, self.manifest.rules.min_confidence)
 
-    def answer(self, prepared: Prepared, batch_size: int = 500) -> Decisions:
+    @overload
+    def predict(self, images: Paths, *, polarity: str = ..., save_input: AnyPath | None = ...) -> list[Answer]: ...
+    @overload
+    def predict(self, images: AnyPath, *, polarity: str = ..., save_input: AnyPath | None = ...) -> Answer: ...
+    def predict(self, images: AnyPath | Paths, *, polarity: str = "", save_input: AnyPath | None = None) -> Any:
+        """Answer or abstain for image files: PNG, JPEG, or NPY.
+
+        Args:
+            images: the path of a file with one image; or several paths, whose NPY files may hold several images.
+            polarity: whether the foreground is ``dark`` or ``light``; ``auto`` decides for each image; by default as
+                the manifest says.
+            save_input: a folder to save the network's 28x28 images in, as PNG.
+
+        Returns:
+            For one path its answer. For several, one answer per image, in order; for a file that cannot be read, one
+            that holds the error.
+
+        Raises:
+            UsageError: an unknown polarity.
+            DataError: the one file cannot be read or holds several images; or ``save_input`` cannot be written to.
+
+        Example:
+            >>> answer = bundle.predict("digit.png")
+            >>> answer.best, answer.answer in (answer.best, None)
+            ('7', True)
+        """
+        paths = [images] if isinstance(images, str | Path) else images
+        polarity = polarity or self.manifest.preprocessing.polarity
+        answers = predict_files(paths, self.answer, self.manifest.classes, polarity, save_input)
+        if paths is images:
+            return answers
+        if len(answers) > 1:
+            raise DataError(f"{images} holds {len(answers)} images; pass a list of paths to get a list of answers")
+        if answers[0].error:
+            raise DataError(answers[0].error)
+        return answers[0]
+
+    def answer(self, preprocessed: Preprocessed, batch_size: int = 500) -> Decisions:
         """Answer or abstain for each image by itself."""
-        features = extract(self.classifier, prepared.images, batch_size)
+        features = extract(self.classifier, preprocessed.images, batch_size)
         probabilities = self.calibrator.probabilities(features.logits)
         return decide(
             probabilities,
             self.conformal.sets(probabilities, set_streams(len(probabilities))),
             self.detector.scores(features),
-            prepared.ink.numpy(),
+            preprocessed.foreground.numpy(),
             thresholds=self.thresholds,
             reference=self.reference,
         )
 
 
 def set_streams(count: int) -> Randomness:
-    """The streams that prediction sets break ties with: one image always gets the same set, wherever it stands."""
+    """The streams that prediction sets break ties with: an image always gets the same set, at any position."""
     return Randomness(0, torch.zeros(count, dtype=torch.int64), ("prediction sets",))
 
 
-def write_bundle(out: Path, bundle: Bundle, card: str, scorecard: Path | None = None) -> None:
+def write_bundle(out: str | Path, bundle: Bundle, card: str, scorecard: Path | None = None) -> None:
     """Write a bundle to a folder that is missing or empty, in one step.
+
+    Args:
+        out: the folder.
+        bundle: what is written.
+        card: the text of its ``README.md``.
+        scorecard: a file to copy into the bundle.
 
     Raises:
         BundleError: the folder holds something, or cannot be written.
     """
+    out = Path(out)
     check_free(out)
-    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        aside.mkdir(parents=True)
+        temporary.mkdir(parents=True)
         weights = {name: value.detach().cpu().contiguous() for name, value in bundle.classifier.state_dict().items()}
-        (aside / WEIGHTS).write_bytes(safetensors.torch.save(weights))
-        (aside / FITTED).write_bytes(safetensors.numpy.save(_packed(bundle)))
-        (aside / BUNDLE).write_text(bundle.facts.to_json(), encoding="utf-8")
-        (aside / CARD).write_text(card, encoding="utf-8")
+        (temporary / WEIGHTS).write_bytes(safetensors.torch.save(weights))
+        (temporary / FITTED).write_bytes(safetensors.numpy.save(_packed(bundle)))
+        (temporary / BUNDLE).write_text(bundle.manifest.to_json(), encoding="utf-8")
+        (temporary / CARD).write_text(card, encoding="utf-8")
         if scorecard is not None:
-            shutil.copyfile(scorecard, aside / SCORECARD)
-        names = sorted(file.name for file in aside.iterdir())
-        lines = (f"{hashlib.sha256((aside / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
-        (aside / SUMS).write_text("".join(lines), encoding="utf-8")
-        aside.replace(out)
+            shutil.copyfile(scorecard, temporary / SCORECARD)
+        names = sorted(file.name for file in temporary.iterdir())
+        lines = (f"{hashlib.sha256((temporary / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+        (temporary / SUMS).write_text("".join(lines), encoding="utf-8")
+        temporary.replace(out)
     except OSError as error:
         raise BundleError(f"cannot write {out}: {error.strerror or error}; choose another --out") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_free(out: Path) -> None:
     """Raise :class:`BundleError` unless ``out`` is missing or an empty folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BundleError(f"{out} is there and not empty; choose another --out")
+        raise BundleError(f"{out} exists and is not empty; choose another --out")
 
 
-def load_bundle(path: Path) -> Bundle:
-    """Read a bundle, hashes first, then its schema.
+def load_bundle(path: str | Path) -> Bundle:
+    """Read a bundle and check it, hashes first.
 
     Raises:
-        BundleError: no bundle; a file is missing, altered, not listed or no plain file; a listed path leaves the
-            folder; a newer schema; or its parts do not fit each other.
+        BundleError: no bundle; a file is missing, altered, not listed or not a regular file; a listed path leaves the
+            folder; another schema; or its parts do not fit each other.
+
+    Example:
+        >>> from hardy.deployment import load_bundle, write_bundle
+        >>> write_bundle("my-bundle", bundle, card="# My bundle")
+        >>> load_bundle("my-bundle").manifest.classes[:3]
+        ('0', '1', '2')
     """
+    path = Path(path)
     files = _checked_files(path)
-    facts = Facts.parse(files[BUNDLE], str(path / BUNDLE))
+    manifest = BundleManifest.parse(files[BUNDLE], str(path / BUNDLE))
     unknown = files.keys() - REQUIRED - {SCORECARD}
     if unknown:
-        raise BundleError(f"{path} holds {', '.join(sorted(unknown))}, which is no part of a bundle")
+        raise BundleError(f"{path} holds {', '.join(sorted(unknown))}, which does not belong in a bundle")
     try:
         arrays = safetensors.numpy.load(files[FITTED])
-        classifier = _classifier(facts, files[WEIGHTS])
+        classifier = _classifier(manifest, files[WEIGHTS])
         bundle = Bundle(
-            facts,
+            manifest,
             classifier,
-            restore_calibrator(facts.calibrator, _part(arrays, "calibrator")),
-            restore_detector(facts.detector, _part(arrays, "detector")),
-            restore_conformal(facts.prediction_sets, _part(arrays, "conformal")),
+            restore_calibrator(manifest.calibrator, _part(arrays, "calibrator")),
+            restore_detector(manifest.detector, _part(arrays, "detector")),
+            restore_conformal(manifest.prediction_sets, _part(arrays, "conformal")),
             _reference(arrays),
         )
         _check_answers(bundle)
     except SafetensorError as error:
         raise BundleError(f"{path}: its arrays cannot be read: {error}") from None
     except (HardyError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        # Every byte is as it was written, so whoever wrote it wrote parts that do not fit.
+        # The hashes are right, so the bundle was written with parts that do not fit.
         raise BundleError(f"{path}: its parts do not fit each other: {error}") from error
     return bundle
 
 
 def _checked_files(path: Path) -> dict[str, bytes]:
     if not path.is_dir():
-        raise BundleError(f"{path} is no folder; a bundle is the folder that 'hardy bundle' writes")
+        raise BundleError(f"{path} is no folder; a bundle is a folder that 'hardy bundle' writes")
     sums = path / SUMS
     if not sums.is_file() or sums.is_symlink() or sums.stat().st_size > 1 << 16:
         raise BundleError(f"{path} is no bundle: it has no {SUMS}")
@@ -168,12 +224,12 @@ def _checked_files(path: Path) -> dict[str, bytes]:
     for name in sorted(there - wanted.keys()):
         raise BundleError(f"{path} holds {name}, which {SUMS} does not list; remove it, or copy the bundle again")
     for name in sorted(REQUIRED - wanted.keys()):
-        raise BundleError(f"{path} is no whole bundle: it has no {name}")
+        raise BundleError(f"{path} is not a complete bundle: it has no {name}")
     files: dict[str, bytes] = {}
     for name, digest in wanted.items():
         file = path / name
         if file.is_symlink() or not file.is_file():
-            raise BundleError(f"{file} is a link or a folder; a bundle holds plain files")
+            raise BundleError(f"{file} is a link or a folder; a bundle holds regular files")
         if file.stat().st_size + sum(map(len, files.values())) > MAX_BYTES:
             raise BundleError(f"{path} holds more than {MAX_BYTES:,} bytes")
         files[name] = file.read_bytes()
@@ -209,7 +265,7 @@ def _packed(bundle: Bundle) -> dict[str, NDArray]:
         "calibrator": bundle.calibrator.arrays,
         "detector": bundle.detector.arrays,
         "conformal": bundle.conformal.arrays,
-        "suspicion": {"reference": bundle.reference},
+        "ood_score": {"reference": bundle.reference},
     }
     return {
         f"{part}/{name}": np.array(array, order="C") for part, arrays in parts.items() for name, array in arrays.items()
@@ -221,23 +277,23 @@ def _part(arrays: Mapping[str, NDArray], name: str) -> dict[str, NDArray]:
 
 
 def _reference(arrays: Mapping[str, NDArray]) -> NDArray[np.float64]:
-    reference = arrays["suspicion/reference"]
+    reference = arrays["ood_score/reference"]
     if reference.ndim != 1 or not len(reference) or reference.dtype != np.float64 or (np.diff(reference) < 0).any():
-        raise BundleError("suspicion/reference: float64, one dimension, ascending")
+        raise BundleError("ood_score/reference must be float64, one dimension, ascending")
     return reference
 
 
-def _classifier(facts: Facts, content: bytes) -> nn.Module:
+def _classifier(manifest: BundleManifest, content: bytes) -> nn.Module:
     state = safetensors.torch.load(content)
-    # On no device: sizes are compared with the file before any memory is taken for them.
+    # On the meta device no memory is allocated, so sizes are compared with the file's before they can fill it.
     with torch.device("meta"):
-        classifier = build_model(facts.model.name, **facts.model.arguments)
+        classifier = build_model(manifest.model.name, **manifest.model.arguments)
     classifier.load_state_dict(state, strict=True, assign=True)
     return classifier.eval().requires_grad_(False)
 
 
 def _check_answers(bundle: Bundle) -> None:
-    images = torch.zeros(1, *bundle.facts.input)
-    decisions = bundle.answer(Prepared(images, torch.ones(1, dtype=torch.bool)))
-    if decisions.sets.shape != (1, len(bundle.facts.classes)):
-        raise BundleError(f"{len(bundle.facts.classes)} class names for {decisions.sets.shape[1]} classes")
+    images = torch.zeros(1, *bundle.manifest.input)
+    decisions = bundle.answer(Preprocessed(images, torch.ones(1, dtype=torch.bool)))
+    if decisions.sets.shape != (1, len(bundle.manifest.classes)):
+        raise BundleError(f"{len(bundle.manifest.classes)} class names for {decisions.sets.shape[1]} classes")

@@ -1,15 +1,16 @@
-"""From a trained run to a bundle: fit what answers and abstains, and measure what that promises.
+"""From a trained run to a bundle: fit everything that answers and abstains, and measure what is refused.
 
 The calibrator is fitted on one half of the validation images, the prediction sets and the thresholds on the other half,
-the detector on training images. The promises are measured on pictures that are made for it, with fonts and families
-that nothing here was fitted on and that no dataset of outliers uses; the detector that is the default was chosen on
-them. The test split is read only to make sure that none of its images is among the validation ones.
+the detector on training images. Refusal is estimated on synthetic images, with fonts and families that nothing here is
+fitted on and that no dataset of outliers uses; the default detector was chosen on them. The test split is read only to
+make sure that none of its images is a validation image.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,20 +22,20 @@ from hardy import __version__
 from hardy.calibration import check_disjoint, fit_calibrator
 from hardy.calibration.conformal import fit_conformal
 from hardy.data import Dataset, load_dataset
-from hardy.deployment import Bundle, Facts, Promise
+from hardy.deployment import Bundle, BundleManifest, RefusalEstimate
 from hardy.deployment.abstention import RULES, Decisions, decide, fit_thresholds
 from hardy.deployment.bundle import set_streams
 from hardy.deployment.manifest import Model, Preprocessing, Rules
-from hardy.deployment.preprocessing import Prepared, prepare
+from hardy.deployment.preprocessing import concatenate, preprocess
 from hardy.errors import RunError, UsageError, unknown
 from hardy.metrics import wilson
 from hardy.models.weights import weights_sha256
-from hardy.ood import COMBINATION, DETECTORS, Features, extract, fit_detector, get_method
+from hardy.ood import DETECTORS, Features, extract, fit_detector
 from hardy.rng import Randomness
-from hardy.runs import load_trained, training_facts
+from hardy.runs import Run, load_trained, training_facts
 from hardy.synthetic.glyphs import EXPOSURE_FONTS, LETTERS
 from hardy.synthetic.outliers import OUTLIERS
-from hardy.synthetic.photos import DIGITS, Pages, blank_pages, drawn_pages, noise_pages
+from hardy.synthetic.photos import DIGITS, Photos, blank_photos, drawn_photos, noise_photos
 
 CALIBRATOR = "temperature"
 DETECTOR = "energy"
@@ -43,10 +44,11 @@ ALPHA = 0.005
 TARGET_REFUSAL = 0.01
 
 TRAINING_IMAGES = 20_000
-"""So many of them the detector sees."""
+"""How many the detector is fitted on."""
 
-MADE = 500
-"""Made outliers of each family, blank pages and pages of noise."""
+IMAGES_PER_KIND = 500
+"""Synthetic outliers of each family, photos of blank paper, and images of noise."""
+
 VARIANTS = 6
 """How often each letter and each digit is drawn in each font."""
 
@@ -54,47 +56,57 @@ Report = Callable[[str], None]
 
 
 class Halves(NamedTuple):
-    """The validation images in two halves of their measuring order: features and labels of each."""
+    """Features and labels of the validation images, in two halves of their measuring order."""
 
     calibration: tuple[Features, NDArray[np.int64]]
     setting: tuple[Features, NDArray[np.int64]]
 
 
 def fit_bundle(
-    run: Path,
+    run: Run | str | Path,
     *,
     detector: str = DETECTOR,
     target_refusal: float = TARGET_REFUSAL,
     alpha: float = ALPHA,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     report: Report = lambda _: None,
 ) -> Bundle:
-    """Fit all that a bundle holds to the classifier of a run.
+    """Fit everything that a bundle contains to the classifier of a run.
 
     Args:
-        run: a folder that ``hardy train`` wrote.
-        detector: one of :data:`hardy.ood.DETECTORS` but the combination.
+        run: a run that :func:`hardy.training.train` returned, or its folder.
+        detector: one of :data:`hardy.ood.DETECTORS` that is fitted on training images, or on nothing.
         target_refusal: the share of validation images that all rules together may refuse.
-        alpha: how often a prediction set may miss the true class.
+        alpha: the share of prediction sets that may miss the true class.
         data_dir: where to look for datasets first.
         report: called with what is being done.
 
     Raises:
-        RunError: no trained run, one whose images are not 28x28 and grey, or one that held out other images.
-        UsageError: an unknown detector, a share outside (0, 1), or validation images that the test split has too.
+        RunError: not a trained run, one whose images are not 28x28 and gray, or one with other validation images.
+        UsageError: an unknown detector, a share outside (0, 1), or validation images that are also test images.
+
+    Example:
+        >>> from hardy.deployment.fit import fit_bundle
+        >>> bundle = fit_bundle(run, alpha=0.1)
+        >>> bundle.manifest.detector
+        'energy'
     """
-    if detector not in DETECTORS or detector == COMBINATION:
-        raise unknown("detector of a bundle", detector, DETECTORS.keys() - {COMBINATION})
+    path = run.path if isinstance(run, Run) else Path(run)
+    possible = [name for name, it in DETECTORS.items() if it.of_training]
+    if detector not in possible:
+        raise unknown("detector of a bundle", detector, possible)
     if not 0 < target_refusal < 1:
         raise UsageError(f"target refusal {target_refusal}; a share lies in (0, 1), for example {TARGET_REFUSAL}")
-    classifier, manifest = load_trained(run)
+    classifier, manifest = load_trained(path)
     if tuple(manifest["input"]) != (1, 28, 28):
-        raise RunError(f"{run} takes images of {manifest['input']}; pictures are prepared as 28x28 grey images alone")
+        raise RunError(
+            f"{path} takes images of {manifest['input']}; a bundle preprocesses image files to 28x28 gray images"
+        )
     data = manifest["training"]["data"]
     train, validation, test = (load_dataset(f"{data}/{split}", data_dir) for split in ("train", "validation", "test"))
     if validation.sha256 != manifest["training"]["hashes"].get(validation.name):
         raise RunError(
-            f"{validation.name} is not what {run} was held out from: its hash is another; give it the same data"
+            f"{validation.name} has changed since {path} was trained: its hash is another; use the same data"
         )
     check_disjoint(validation, test)
     report(f"running the classifier over {train.name} and {validation.name}")
@@ -102,7 +114,7 @@ def fit_bundle(
     order = validation.measuring_order()
     half = len(order) // 2
     halves = Halves(*(_features(classifier, validation, part) for part in (order[:half], order[half:])))
-    fits = get_method(detector).fit is not None
+    fits = DETECTORS[detector].fit is not None
     training = _features(classifier, train, train.measuring_order()[: TRAINING_IMAGES if fits else 1])
     report("fitting the calibrator, the detector and the prediction sets")
     fitted = fit_detector(detector, *training)
@@ -114,14 +126,14 @@ def fit_bundle(
     if conformal.always:
         raise UsageError(
             f"alpha {alpha}: {len(labels)} validation images are too few, every prediction set would hold every class; "
-            f"with so many, alpha is at least {1 / (len(labels) + 1):.4f}"
+            f"use an alpha of at least {1 / (len(labels) + 1):.4f}"
         )
-    suspicion, sets = fitted.scores(features), conformal.sets(probabilities, streams)
-    reference = np.sort(suspicion)
-    thresholds = fit_thresholds(probabilities.max(axis=1), sets, suspicion, target_refusal)
-    ink = np.ones(len(labels), dtype=bool)
-    held = decide(probabilities, sets, suspicion, ink, thresholds=thresholds, reference=reference)
-    facts = Facts(
+    ood_score, sets = fitted.scores(features), conformal.sets(probabilities, streams)
+    reference = np.sort(ood_score)
+    thresholds = fit_thresholds(probabilities.max(axis=1), sets, ood_score, target_refusal)
+    foreground = np.ones(len(labels), dtype=bool)
+    decisions = decide(probabilities, sets, ood_score, foreground, thresholds=thresholds, reference=reference)
+    bundle_manifest = BundleManifest(
         name=manifest["training"]["recipe"]["name"],
         hardy=__version__,
         model=Model(**manifest["model"]),
@@ -141,48 +153,50 @@ def fit_bundle(
         },
         data={train.name: train.sha256, validation.name: validation.sha256},
         rules=Rules(
-            suspicion_above=thresholds.suspicion,
-            confidence_below=thresholds.confidence,
+            max_ood_score=thresholds.max_ood_score,
+            min_confidence=thresholds.min_confidence,
             target_refusal=target_refusal,
-            set_on=f"{validation.name}, {len(labels):,} images",
-            validation_refusal={"all": _share(~held.answered)}
-            | {rule: _share(held.fired[:, place]) for place, rule in enumerate(RULES)},
+            fitted_on=f"{validation.name}, {len(labels):,} images",
+            validation_refusal={"all": _share(~decisions.answered)}
+            | {rule: _share(decisions.fired[:, place]) for place, rule in enumerate(RULES)},
         ),
-        promises=(),
+        refusal_estimates=(),
     )
-    bundle = Bundle(facts, classifier, calibrator, fitted, conformal, reference)
-    report("measuring what it refuses of made outliers and of drawn pages")
-    promises = [_promise("digits like the validation images", ~held.answered), *measure_promises(bundle, validation)]
-    return Bundle(
-        facts.model_copy(update={"promises": tuple(promises)}), classifier, calibrator, fitted, conformal, reference
+    bundle = Bundle(bundle_manifest, classifier, calibrator, fitted, conformal, reference)
+    report("measuring what it refuses of synthetic images")
+    estimates = (
+        _estimate("digits like the validation images", ~decisions.answered),
+        *estimate_refusal(bundle, validation),
     )
+    return replace(bundle, manifest=bundle_manifest.model_copy(update={"refusal_estimates": estimates}))
 
 
-def measure_promises(bundle: Bundle, validation: Dataset) -> list[Promise]:
-    """What share of made outliers, letters, blank pages and noise is refused, from the picture to the answer."""
-    images = validation.floats(validation.measuring_order()[:MADE])
+def estimate_refusal(bundle: Bundle, validation: Dataset) -> list[RefusalEstimate]:
+    """The share refused of synthetic outliers, letters, digits, blank paper and noise, from the image to the answer."""
+    images = validation.floats(validation.measuring_order()[:IMAGES_PER_KIND])
     streams = Randomness(0, torch.arange(len(images)), ("promises",))
-    promises = []
+    estimates = []
     for family, outliers in OUTLIERS.items():
-        made = outliers.function(images, streams.fold(family))
-        refused = ~bundle.answer(prepare(made[:, 0])).answered
-        promises.append(_promise(f"made outliers: {outliers.description}", refused))
-    letters = drawn_pages(LETTERS, EXPOSURE_FONTS, VARIANTS, seed=0)
-    digits = drawn_pages(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=0)
-    return [
-        *promises,
-        _promise("printed letters A to J on paper", ~answer_pages(bundle, letters).answered, letters.fonts),
-        _promise("printed digits on paper", ~answer_pages(bundle, digits).answered, digits.fonts),
-        _promise("blank pages", ~answer_pages(bundle, blank_pages(MADE, seed=0)).answered),
-        _promise("pages of noise", ~answer_pages(bundle, noise_pages(MADE, seed=0)).answered),
-    ]
+        synthetic = outliers.function(images, streams.fold(family))
+        refused = ~bundle.answer(preprocess(synthetic[:, 0])).answered
+        estimates.append(_estimate(f"synthetic outliers: {outliers.description}", refused))
+    photos = {
+        "photos of printed letters A to J": drawn_photos(LETTERS, EXPOSURE_FONTS, VARIANTS, seed=0),
+        "photos of printed digits": drawn_photos(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=0),
+        "photos of blank paper": blank_photos(IMAGES_PER_KIND, seed=0),
+        "images of noise": noise_photos(IMAGES_PER_KIND, seed=0),
+    }
+    for kind, taken in photos.items():
+        fonts = taken.fonts if any(taken.fonts) else ()
+        estimates.append(_estimate(kind, ~answer_photos(bundle, taken).answered, fonts))
+    return estimates
 
 
-def answer_pages(bundle: Bundle, pages: Pages) -> Decisions:
-    """What a bundle says of some pages, each prepared by itself as ``hardy predict`` does."""
-    polarity = bundle.facts.preprocessing.polarity
-    each = [prepare(torch.from_numpy(picture).float()[None] / 255, polarity) for picture in pages.pictures]
-    return bundle.answer(Prepared(torch.cat([one.images for one in each]), torch.cat([one.ink for one in each])))
+def answer_photos(bundle: Bundle, photos: Photos) -> Decisions:
+    """What a bundle answers for some photos, each preprocessed by itself as ``hardy predict`` does."""
+    polarity = bundle.manifest.preprocessing.polarity
+    each = [preprocess(torch.from_numpy(photo).float()[None] / 255, polarity) for photo in photos.pictures]
+    return bundle.answer(concatenate(each))
 
 
 def _features(
@@ -191,11 +205,11 @@ def _features(
     return extract(classifier, dataset.floats(indices)), dataset.labels[indices].numpy()
 
 
-def _promise(kind: str, refused: NDArray[np.bool_], groups: Sequence[str] = ()) -> Promise:
-    """The share refused, and the 95 % interval for measuring as many again.
+def _estimate(kind: str, refused: NDArray[np.bool_], groups: Sequence[str] = ()) -> RefusalEstimate:
+    """The share refused, with a 95 % prediction interval for a new measurement of as many images.
 
-    That has twice the variance of the share itself. Where pictures come in groups, as by font, whose shares differ, a
-    new measurement has other groups: the interval is then Student's over the groups' shares, where that is wider.
+    Its variance is twice that of the share. Where images come in groups (fonts) whose shares differ, a new measurement
+    has other groups: the interval is then Student's over the groups' shares, if that is wider.
     """
     rate, n = _share(refused), len(refused)
     interval = wilson(round(refused.sum() / 2), max(n // 2, 1))
@@ -207,7 +221,7 @@ def _promise(kind: str, refused: NDArray[np.bool_], groups: Sequence[str] = ()) 
         shares = np.array([refused[names == name].mean() for name in dict.fromkeys(groups)])
         half = float(t.ppf(0.975, len(shares) - 1)) * shares.std(ddof=1) * math.sqrt(2 / len(shares))
         low, high = min(low, rate - half), max(high, rate + half)
-    return Promise(kind=kind, rate=rate, low=max(0.0, float(low)), high=min(1.0, float(high)), n=n)
+    return RefusalEstimate(kind=kind, rate=rate, low=max(0.0, float(low)), high=min(1.0, float(high)), n=n)
 
 
 def _share(flags: NDArray[np.bool_]) -> float:

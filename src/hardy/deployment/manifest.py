@@ -1,4 +1,4 @@
-"""``bundle.json``: what a bundle says of itself."""
+"""``bundle.json``: what a bundle contains, when it abstains, and what was measured of that."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hardy.errors import BundleError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
-class _Strict(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
-class Model(_Strict):
-    """An architecture of :data:`hardy.models.MODELS`, and what to build it with."""
+class Model(_Frozen):
+    """An architecture of :data:`hardy.models.MODELS`, and its arguments."""
 
     name: str
     arguments: dict[str, Any]
 
 
-class Preprocessing(_Strict):
-    """How pictures become what the network sees (:mod:`hardy.deployment.preprocessing`)."""
+class Preprocessing(_Frozen):
+    """How images become what the network sees (:mod:`hardy.deployment.preprocessing`)."""
 
     form: Literal["mnist"] = "mnist"
     polarity: Literal["auto", "dark", "light"] = "auto"
 
 
-class Rules(_Strict):
-    """When to abstain, and on what that was set."""
+class Rules(_Frozen):
+    """When to abstain, and the images that the thresholds were fitted on."""
 
-    suspicion_above: float
-    confidence_below: float
+    max_ood_score: float
+    min_confidence: float
     target_refusal: float = Field(gt=0, lt=1, description="share of the validation images that all rules may refuse")
-    set_on: str
-    validation_refusal: dict[str, float] = Field(description="share refused there, in all and by each rule")
+    fitted_on: str
+    validation_refusal: dict[str, float] = Field(description="share refused of them, by all rules and by each")
 
 
-class Promise(_Strict):
-    """What share of some kind of picture is refused, and how that may come out when it is measured again."""
+class RefusalEstimate(_Frozen):
+    """The share of some kind of image that is refused, and where the share of a new measurement would lie."""
 
     kind: str
     rate: float = Field(ge=0, le=1)
@@ -50,10 +50,10 @@ class Promise(_Strict):
     n: int = Field(ge=1)
 
 
-class Facts(_Strict):
+class BundleManifest(_Frozen):
     """The whole of ``bundle.json``."""
 
-    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    schema_version: Literal[2] = Field(default=SCHEMA, alias="schema")
     name: str
     hardy: str
     model: Model
@@ -66,32 +66,36 @@ class Facts(_Strict):
     detector: str
     prediction_sets: str
     alpha: float = Field(gt=0, lt=1)
-    fitted_on: dict[str, str] = Field(description="what each part was fitted on, in words")
+    fitted_on: dict[str, str] = Field(description="what each part was fitted on")
     data: dict[str, str] = Field(description="SHA-256 of each of these datasets")
     rules: Rules
-    promises: tuple[Promise, ...]
+    refusal_estimates: tuple[RefusalEstimate, ...]
 
     def to_json(self) -> str:
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, allow_nan=False) + "\n"
 
     @classmethod
-    def parse(cls, content: bytes, where: str) -> Facts:
+    def parse(cls, content: bytes, where: str) -> BundleManifest:
         """Read and check ``bundle.json``.
 
         Raises:
-            BundleError: not JSON, no bundle's facts, or of a newer schema.
+            BundleError: not JSON, not the manifest of a bundle, or of another schema.
         """
         try:
-            facts = json.loads(content)
+            found = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{where} is not JSON: {error}") from None
-        schema = facts.get("schema") if isinstance(facts, dict) else None
+        schema = found.get("schema") if isinstance(found, dict) else None
         if not isinstance(schema, int) or isinstance(schema, bool):
             raise BundleError(f"{where} describes no bundle: it names no schema")
         if schema > SCHEMA:
             raise BundleError(f"{where} is of schema {schema}, and this hardy reads up to {SCHEMA}; upgrade hardy")
+        if schema < SCHEMA:
+            raise BundleError(
+                f"{where} is of schema {schema}, which is no longer read; make it again: hardy bundle RUN"
+            )
         try:
-            return cls.model_validate(facts)
+            return cls.model_validate(found)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])

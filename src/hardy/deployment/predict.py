@@ -1,8 +1,8 @@
-"""From picture files to answers. A file that cannot be read takes no other one down."""
+"""From image files to answers. A file that cannot be read does not stop the others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -11,28 +11,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hardy.data.image_files import read_pictures, write_pictures
-from hardy.deployment import Bundle
+from hardy.data.image_files import read_gray_images, write_images
 from hardy.deployment.abstention import RULES, Decisions
-from hardy.deployment.preprocessing import Polarity, Prepared, prepare
+from hardy.deployment.preprocessing import Polarity, Preprocessed, concatenate, preprocess
 from hardy.errors import DataError, unknown
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of one picture.
+    """The answer for one image.
 
     Attributes:
-        image: the file, and the position in it where it holds several.
-        answer: the class; None where it abstains, or where there is an error.
-        best: the likeliest class, also where it abstains.
+        image: the file, followed by a position if the file holds several images.
+        answer: the class; None if the bundle abstains or there is an error.
+        best: the most probable class, also if the bundle abstains.
         confidence: its calibrated probability.
-        prediction_set: the classes that one of them is true of, as often as the bundle says.
-        suspicion: higher is more suspicious.
-        suspicion_percentile: how much of the validation images is less suspicious, 0 to 100.
+        prediction_set: the classes that contain the true one with the probability that the bundle states.
+        ood_score: higher is less like the training images.
+        ood_score_percentile: how many of the validation images have a lower score, 0 to 100.
         rules: the names of the rules that say to abstain.
         saved: where the network's input was saved, if it was.
-        error: why there is no answer; then all else is empty.
+        error: why there is no answer; everything else is then empty.
     """
 
     image: str
@@ -40,8 +39,8 @@ class Answer:
     best: str | None = None
     confidence: float = 0.0
     prediction_set: tuple[str, ...] = ()
-    suspicion: float = 0.0
-    suspicion_percentile: float = 0.0
+    ood_score: float = 0.0
+    ood_score_percentile: float = 0.0
     rules: tuple[str, ...] = ()
     saved: str | None = None
     error: str | None = None
@@ -62,72 +61,70 @@ class Answer:
             "best": self.best,
             "confidence": self.confidence,
             "prediction_set": list(self.prediction_set),
-            "suspicion": self.suspicion,
-            "suspicion_percentile": self.suspicion_percentile,
+            "ood_score": self.ood_score,
+            "ood_score_percentile": self.ood_score_percentile,
         }
         return values | ({"saved": self.saved} if self.saved else {})
 
 
 class _Stack(NamedTuple):
-    """Pictures of one size, and where they stand among all."""
+    """Images of one size, and their positions among all."""
 
-    places: list[int]
-    grey: list[NDArray[np.float32]]
+    positions: list[int]
+    gray: list[NDArray[np.float32]]
 
 
 def predict_files(
-    bundle: Bundle, paths: Sequence[Path], *, polarity: str = "", save_input: Path | None = None
+    paths: Sequence[str | Path],
+    answer: Callable[[Preprocessed], Decisions],
+    classes: Sequence[str],
+    polarity: str,
+    save_input: str | Path | None = None,
 ) -> list[Answer]:
-    """One answer a picture, in the order of the files; for a file that cannot be read, one that holds the error.
+    """One answer per image, in the order of the files; for a file that cannot be read, one that holds the error.
 
     Args:
-        bundle: who answers.
         paths: PNG, JPEG and NPY files.
-        polarity: of the ink, ``auto``, ``dark`` or ``light``; by default as the bundle says.
+        answer: decides on preprocessed images.
+        classes: the class names.
+        polarity: whether the foreground is ``dark`` or ``light``; ``auto`` decides for each image.
         save_input: a folder to save the network's 28x28 images in, as PNG.
 
     Raises:
         UsageError: an unknown polarity.
         DataError: ``save_input`` cannot be written to.
     """
-    if polarity and polarity not in get_args(Polarity):
+    if polarity not in get_args(Polarity):
         raise unknown("polarity", polarity, get_args(Polarity))
-    names: list[str] = []
-    errors: dict[int, str] = {}
+    answers: list[Answer] = []
     stacks: dict[tuple[int, ...], _Stack] = {}
-    for path in paths:
+    for path in map(Path, paths):
         try:
-            pictures = read_pictures(path)
+            images = read_gray_images(path)
         except DataError as error:
-            errors[len(names)] = str(error)
-            names.append(str(path))
+            answers.append(Answer(str(path), error=str(error)))
             continue
-        for picture in pictures:
-            stack = stacks.setdefault(picture.grey.shape, _Stack([], []))
-            stack.places.append(len(names))
-            stack.grey.append(picture.grey)
-            names.append(picture.name)
-    answers = [Answer(name, error=errors.get(place)) for place, name in enumerate(names)]
+        for image in images:
+            stack = stacks.setdefault(image.gray.shape, _Stack([], []))
+            stack.positions.append(len(answers))
+            stack.gray.append(image.gray)
+            answers.append(Answer(image.name))
     if stacks:
-        places = [place for stack in stacks.values() for place in stack.places]
-        prepared = _prepared(stacks, polarity or bundle.facts.preprocessing.polarity)  # type: ignore[arg-type]
-        saved = _save(save_input, [names[place] for place in places], prepared) if save_input else [None] * len(places)
-        decisions = bundle.answer(prepared)
-        for row, place in enumerate(places):
-            answers[place] = _answer(names[place], bundle.facts.classes, decisions, row, saved[row])
+        preprocessed = concatenate(
+            [preprocess(torch.from_numpy(np.stack(it.gray)), polarity) for it in stacks.values()]  # type: ignore[arg-type]
+        )
+        positions = [position for stack in stacks.values() for position in stack.positions]
+        names = [answers[position].image for position in positions]
+        saved: Sequence[Path | None] = [None] * len(names)
+        if save_input:
+            saved = write_images(Path(save_input), names, preprocessed.images[:, 0].numpy())
+        decisions = answer(preprocessed)
+        for row, position in enumerate(positions):
+            answers[position] = _answer(names[row], classes, decisions, row, saved[row])
     return answers
 
 
-def _prepared(stacks: dict[tuple[int, ...], _Stack], polarity: Polarity) -> Prepared:
-    each = [prepare(torch.from_numpy(np.stack(stack.grey)), polarity) for stack in stacks.values()]
-    return Prepared(torch.cat([one.images for one in each]), torch.cat([one.ink for one in each]))
-
-
-def _save(folder: Path, names: list[str], prepared: Prepared) -> list[str | None]:
-    return [str(path) for path in write_pictures(folder, names, prepared.images[:, 0].numpy())]
-
-
-def _answer(name: str, classes: Sequence[str], decisions: Decisions, row: int, saved: str | None) -> Answer:
+def _answer(name: str, classes: Sequence[str], decisions: Decisions, row: int, saved: Path | None) -> Answer:
     best = classes[int(decisions.best[row])]
     rules = tuple(decisions.reasons(row))
     return Answer(
@@ -136,8 +133,8 @@ def _answer(name: str, classes: Sequence[str], decisions: Decisions, row: int, s
         best=best,
         confidence=float(decisions.confidence[row]),
         prediction_set=tuple(classes[int(place)] for place in np.flatnonzero(decisions.sets[row])),
-        suspicion=float(decisions.suspicion[row]),
-        suspicion_percentile=float(decisions.percentile[row]),
+        ood_score=float(decisions.ood_score[row]),
+        ood_score_percentile=float(decisions.percentile[row]),
         rules=rules,
-        saved=saved,
+        saved=str(saved) if saved else None,
     )

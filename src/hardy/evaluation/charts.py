@@ -80,7 +80,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Rows of pictures; with ``columns`` every row has one picture a column, without they are a flow of pictures."""
+    """Rows of pictures; with ``columns`` every row has one picture per column, without they are a flow of pictures."""
 
     title: str
     caption: str
@@ -96,6 +96,21 @@ class Table:
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...] = field(default=())
+
+
+def picture_of(image: Floats) -> Floats:
+    """An image (C, H, W) as :class:`Picture` takes it: (H, W) or (H, W, 3)."""
+    return image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+
+
+def class_names(names: tuple[str, ...], classes: int) -> tuple[str, ...]:
+    """What a classifier's classes are called; those that the dataset does not name are numbered."""
+    return (*names, *(f"#{number}" for number in range(len(names), classes)))
+
+
+def plain(name: str) -> str:
+    """A name in code as words."""
+    return name.replace("_", " ")
 
 
 Chart: TypeAlias = LineChart | Histogram | Matrix | Gallery | Table

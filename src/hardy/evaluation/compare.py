@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hardy.evaluation.evaluate import load_results, resamples_of
-from hardy.evaluation.properties import Metric
+from hardy.evaluation.evaluate import load_results
+from hardy.evaluation.framework import Metric
 from hardy.evaluation.scorecard import Estimate, Scorecard
 from hardy.metrics import paired_bootstrap, unpaired_bootstrap_difference
 from hardy.rng import host_generator
@@ -28,7 +28,7 @@ class Difference(NamedTuple):
     Attributes:
         identity: which figure, see :func:`identity`.
         run: the place of the run, from 1; the first run is 0.
-        value: the figure of this run less that of the first.
+        value: the figure of this run minus that of the first.
         low: lower end of the 95 % interval of ``value``.
         high: its upper end.
         paired: whether both runs measured the same examples, which makes the interval narrower.
@@ -43,12 +43,12 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Runs side by side; the first is what the others are held against.
+    """Runs side by side; the others are compared with the first.
 
     Attributes:
         names: what the runs are called.
         scorecards: of each run.
-        differences: of the later runs to the first, where both have the figure.
+        differences: of the later runs from the first, where both have the figure.
     """
 
     names: tuple[str, ...]
@@ -56,27 +56,34 @@ class Comparison(NamedTuple):
     differences: tuple[Difference, ...]
 
 
+class _Evaluated(NamedTuple):
+    """What was evaluated: the metrics behind the figures, the hashes of the data, and how many resamples to make."""
+
+    metrics: dict[tuple[str, str, str, str], Metric]
+    hashes: dict[str, str]
+    resamples: int
+
+
 def compare_runs(paths: Sequence[Path], data_dir: Path | None = None) -> Comparison:
-    """All figures of evaluated runs, and how far each run's are from the first run's.
+    """All figures of evaluated runs, and how far those of each run are from those of the first.
 
     Raises:
         RunError: a run holds no evaluation, or records are missing or damaged.
     """
     runs = [Run.open(path) for path in paths]
     scorecards = [Scorecard.read(path / "scorecard.json") for path in paths]
-    statistics = [_statistics(run, scorecard, data_dir) for run, scorecard in zip(runs, scorecards, strict=True)]
-    resamples = min(resamples_of(scorecard.budget) for scorecard in scorecards)
-    hashes = [run.manifest["evaluation"]["data"] for run in runs]
+    first, *others = (_evaluated(run, card, data_dir) for run, card in zip(runs, scorecards, strict=True))
+    resamples = min(each.resamples for each in (first, *others))
     differences = [
-        _difference(key, number, statistics[0][key], statistic, hashes[0], hashes[number], resamples)
-        for number in range(1, len(runs))
-        for key, statistic in statistics[number].items()
+        _difference(key, number, first, other, resamples)
+        for number, other in enumerate(others, start=1)
+        for key, metric in other.metrics.items()
         # A figure whose interval is known does not vary with the examples, so resampling them tells nothing.
-        if key in statistics[0] and statistic.interval is None
+        if key in first.metrics and metric.interval is None
     ]
     # Two figures may each be defined on most resamples, and both on too few.
-    told = [difference for difference in differences if np.isfinite([difference.low, difference.high]).all()]
-    return Comparison(tuple(_names(paths)), tuple(scorecards), tuple(told))
+    known = [difference for difference in differences if np.isfinite([difference.low, difference.high]).all()]
+    return Comparison(tuple(_names(paths)), tuple(scorecards), tuple(known))
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -84,39 +91,32 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return last if len(set(last)) == len(last) else [str(path) for path in paths]
 
 
-def _statistics(run: Run, scorecard: Scorecard, data_dir: Path | None) -> dict[tuple[str, str, str, str], Metric]:
-    """The statistics behind the figures of a scorecard, by what identifies the figure."""
+def _evaluated(run: Run, scorecard: Scorecard, data_dir: Path | None) -> _Evaluated:
     chosen, results = load_results(run, data_dir)
-    figures = {identity(metric) for metric in scorecard.estimates}
-    found = {}
+    figures = {identity(estimate) for estimate in scorecard.estimates}
+    metrics = {}
     for prop in chosen:
-        for statistic in prop.metrics(results):
-            setting = json.dumps(dict(statistic.setting), sort_keys=True)
-            key = (prop.name, statistic.metric, statistic.dataset, setting)
+        for metric in prop.metrics(results):
+            setting = json.dumps(dict(metric.setting), sort_keys=True)
+            key = (prop.name, metric.kind.name, metric.dataset, setting)
             if key in figures:
-                found[key] = statistic
-    return found
+                metrics[key] = metric
+    return _Evaluated(metrics, run.manifest["evaluation"]["data"], results.context.budget.resamples)
 
 
 def _difference(
-    key: tuple[str, str, str, str],
-    number: int,
-    first: Metric,
-    other: Metric,
-    first_data: dict[str, str],
-    other_data: dict[str, str],
-    resamples: int,
+    key: tuple[str, str, str, str], number: int, first: _Evaluated, other: _Evaluated, resamples: int
 ) -> Difference:
-    paired = _same_examples(first, other, first_data, other_data)
+    before, after = first.metrics[key], other.metrics[key]
+    paired = _same_examples(before, after, first.hashes, other.hashes)
     rng = host_generator(0, "comparison")
-    strata = [len(indices) for _, indices in first.examples]
-    value = other.compute(np.ones(other.n)) - first.compute(np.ones(first.n))
+    strata, strata_after = ([len(indices) for _, indices in it.examples] for it in (before, after))
+    value = after.compute(np.ones(after.n)) - before.compute(np.ones(before.n))
     if paired:
-        interval = paired_bootstrap(first.compute, other.compute, strata, rng, resamples=resamples)
+        interval = paired_bootstrap(before.compute, after.compute, strata, rng, resamples=resamples)
     else:
-        strata_other = [len(indices) for _, indices in other.examples]
         interval = unpaired_bootstrap_difference(
-            first.compute, strata, other.compute, strata_other, rng, resamples=resamples
+            before.compute, strata, after.compute, strata_after, rng, resamples=resamples
         )
     return Difference(key, number, value, *interval, paired)
 

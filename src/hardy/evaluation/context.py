@@ -1,83 +1,74 @@
-"""What an evaluation plans with, and the cells that follow."""
+"""What an evaluation plans with, and the measurements that follow."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hardy.data import Dataset, available
-from hardy.errors import UsageError
-from hardy.evaluation.framework import Budget
-from hardy.evaluation.properties import EvaluationContext, Measurement, Property, Skipped
+from hardy.evaluation.budget import Budget
+from hardy.evaluation.framework import EvaluationContext, Measurement, Property, Skipped
+from hardy.evaluation.sources import Sources
 
 # What the registry's datasets of the role 'shift' are a shift of.
 _SHIFTED = "mnist/test"
-_TUPLES = ("out_of_distribution", "adversarial", "shift", "shape")
 
 
 def make_context(
-    test: Dataset,
-    dataset: Callable[[str], Dataset],
-    data_dir: Path | None,
+    sources: Sources,
     classes: int,
     budget: Budget,
-    limit: int | None,
-    adversarial: Sequence[Path],
+    limit: int | None = None,
+    adversarial: Sequence[str | Path] = (),
     members: int = 0,
 ) -> EvaluationContext:
-    """What there is to measure on: the test split, what is held out, and the other datasets that are at hand.
+    """What there is to measure on: the test split, what is fitted on, and the other datasets that are at hand.
 
     Raises:
         DataError: the user's folder does not exist, or data is damaged.
     """
-    reasons = available(data_dir, "out-of-distribution")
+    test = sources(sources.test)
+    shape = _shape(test)
+    reasons = available(sources.data_dir, "out-of-distribution") if sources.ood is None else dict.fromkeys(sources.ood)
     reasons.pop(test.name, None)
-    shape = tuple(test.images.shape[1:])
-    shaped = [name for name, reason in reasons.items() if not reason and tuple(dataset(name).images.shape[1:]) == shape]
+    shaped = [name for name, reason in reasons.items() if not reason and _shape(sources(name)) == shape]
     missing = {
-        name: reason or f"its images are {tuple(dataset(name).images.shape[1:])}, those of {test.name} are {shape}"
+        name: reason or f"its images are {_shape(sources(name))}, those of {test.name} are {shape}"
         for name, reason in reasons.items()
         if name not in shaped
     }
-    shift = tuple(
+    shift = [
         name
-        for name, reason in available(data_dir, "shift").items()
-        if not reason and test.name == _SHIFTED and tuple(dataset(name).images.shape[1:]) == shape
-    )
-    validation = _validation(test.name, dataset)
-    saved = tuple(str(path) for path in adversarial)
-    used = (test.name, *([validation] if validation else []), *shaped, *saved, *shift)
-    sizes = {name: len(dataset(name)) for name in used}
+        for name, reason in available(sources.data_dir, "shift").items()
+        if not reason and test.name == _SHIFTED and _shape(sources(name)) == shape
+    ]
+    saved = [str(path) for path in adversarial]
+    used = [test.name, *filter(None, [sources.validation]), *shaped, *saved, *shift]
     return EvaluationContext(
-        test.name, validation, tuple(shaped), missing, sizes, classes, budget, limit, saved, shift, shape, members
+        dataset=test.name,
+        validation=sources.validation,
+        out_of_distribution=tuple(shaped),
+        missing=missing,
+        sizes={name: len(sources(name)) for name in used},
+        classes=classes,
+        budget=budget,
+        limit=limit,
+        adversarial=tuple(saved),
+        shift=tuple(shift),
+        shape=shape,
+        members=members,
+        train=sources.train,
     )
 
 
-def _validation(test: str, dataset: Callable[[str], Dataset]) -> str | None:
-    name = f"{test.rpartition('/')[0]}/validation"
-    try:
-        dataset(name)
-    except UsageError:
-        return None
-    return name
-
-
-def context_to_json(context: EvaluationContext) -> dict[str, Any]:
-    """The plan as JSON values, for the manifest."""
-    return dataclasses.asdict(context) | {name: list(getattr(context, name)) for name in _TUPLES}
-
-
-def context_from_json(found: Mapping[str, Any]) -> EvaluationContext:
-    """What :func:`context_to_json` wrote."""
-    return EvaluationContext(**{**found, **{name: tuple(found[name]) for name in _TUPLES}})
+def _shape(dataset: Dataset) -> tuple[int, ...]:
+    return tuple(dataset.images.shape[1:])
 
 
 def planned_measurements(
     chosen: Sequence[Property], context: EvaluationContext
 ) -> tuple[list[Measurement], list[Skipped]]:
-    """All cells that these properties need, each once, and what they leave out."""
+    """All measurements that these properties need, each once, and what they leave out."""
     planned = [prop.plan(context) for prop in chosen]
     measurements = list(dict.fromkeys(measurement for each in planned for measurement in each.measurements))
     return measurements, [skip for each in planned for skip in each.skipped]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -13,41 +13,32 @@ import torch
 from torch import nn
 
 from hardy.calibration import check_disjoint
-from hardy.data import Dataset, load_dataset
+from hardy.data import Dataset
 from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError
-from hardy.evaluation.context import context_from_json, context_to_json, make_context, planned_measurements
-from hardy.evaluation.framework import Budget
-from hardy.evaluation.properties import (
-    MEASUREMENT_FUNCTIONS,
-    PROPERTIES,
-    Measurement,
-    Metric,
-    Property,
-    Results,
-    Shard,
-    Skipped,
-    get_property,
-)
-from hardy.evaluation.records import RecordStore, frame
+from hardy.evaluation.budget import Budget, find_budget
+from hardy.evaluation.context import make_context, planned_measurements
+from hardy.evaluation.framework import Measurement, Memo, Metric, Property, Results, Shard, Skipped
+from hardy.evaluation.manifest import EvaluationManifest
+from hardy.evaluation.properties import PROPERTIES, measurement_functions
+from hardy.evaluation.records import MemoryStore, RecordStore, frame
 from hardy.evaluation.scorecard import Environment, Estimate, Scorecard, Skip
 from hardy.evaluation.scorecard import Subject as SubjectFacts
-from hardy.evaluation.subject import Subject, check_on_dataset
+from hardy.evaluation.sources import Data, OutOfDistribution, Sources, sources_of
+from hardy.evaluation.subject import Subject, check_on_dataset, subject_of
 from hardy.metrics import bootstrap, wilson
 from hardy.models import member_count, parameter_count
+from hardy.progress import progress_bars
 from hardy.rng import host_generator
 from hardy.runs import Run, environment
 from hardy.validation import ClassifierInfo, frozen_evaluation
 
 # Part of what a record means, so not a setting: random streams do not depend on it, but which images are kept does.
 SHARD = 500
-RESAMPLES = 500
-# Some hundred figures get an interval each, which is most of what a quick evaluation takes.
-QUICK_RESAMPLES = 200
 
 
 class Task(NamedTuple):
-    """One shard of one cell, to be measured."""
+    """One shard of one measurement, to be done."""
 
     measurement: Measurement
     number: int
@@ -59,6 +50,26 @@ class Progress(NamedTuple):
     done: int
     tasks: int
     measurement: Measurement
+
+    @property
+    def text(self) -> str:
+        """What was measured last, in a few words."""
+        setting = [str(value) for _, value in self.measurement.setting if value != ""]
+        return " ".join([self.measurement.function, *setting, "on", self.measurement.dataset])
+
+
+class Evaluation(NamedTuple):
+    """A scorecard with what it was made of.
+
+    Attributes:
+        scorecard: the figures.
+        properties: what was measured.
+        results: the records, for charts.
+    """
+
+    scorecard: Scorecard
+    properties: Sequence[Property]
+    results: Results
 
 
 Executor = Callable[[Sequence[Task], Callable[[Task], pl.DataFrame]], Iterable[tuple[Task, pl.DataFrame]]]
@@ -74,109 +85,174 @@ def in_this_process(
 
 
 def evaluate(
-    subject: Subject,
-    out: Path,
+    model: nn.Module | Subject | str | Path,
+    data: Data = "mnist",
     *,
+    train: Data | None = None,
+    validation: Data | None = None,
+    ood: OutOfDistribution | None = None,
+    classes: Sequence[str] | None = None,
     properties: Sequence[str] = (),
-    budget: Budget = "standard",
+    budget: str | Budget = "quick",
     limit: int | None = None,
+    out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
-    data: str = "mnist",
-    data_dir: Path | None = None,
-    adversarial: Sequence[Path] = (),
+    data_dir: str | Path | None = None,
+    adversarial: Sequence[str | Path] = (),
     batch_size: int = SHARD,
     resume: bool = False,
     allow_random: bool = False,
-    report: Callable[[Progress], None] = lambda _: None,
+    progress: bool = True,
+    report: Callable[[Progress], None] | None = None,
     executor: Executor = in_this_process,
 ) -> Scorecard:
-    """Measure a classifier into the run folder ``out``: ``records/``, then ``scorecard.json``.
+    """Measure a classifier, in memory or into a run folder.
 
     Args:
-        subject: the classifier; left as it was.
-        out: a folder that is missing or empty, or the subject's own run. With ``resume`` an evaluation in it goes on,
-            and properties that it did not have are added.
-        properties: which; if empty all, or those of the evaluation that goes on.
-        budget: how much the costly properties may spend.
-        limit: at most so many examples a cell.
+        model: an ``nn.Module`` from images (N, C, H, W), float32 in [0, 1], to logits (N, K); or the folder of a run or
+            of a bundle, or ``package.module:callable``. It is left as it was.
+        data: what is measured on: a ``DataLoader`` of (images, labels), a pair of tensors or arrays, a dataset; or the
+            name or path of one, which brings its validation and training split too.
+        train: the images that it was trained on, which detectors are fitted on. Without them those are skipped.
+        validation: images that it was not trained on, which calibrators, prediction sets and thresholds are fitted on.
+            Without them those are skipped.
+        ood: names of out-of-distribution datasets, or images by name; by default all at hand of the same shape.
+        classes: names of the classes; by default their numbers.
+        properties: names of what is measured; all if empty, or those of the evaluation that goes on.
+        budget: ``quick``, ``standard``, ``full`` or one of your own: how much the costly properties may spend.
+        limit: at most so many examples per measurement.
+        out: a folder for ``records/``, ``run.json`` and ``scorecard.json``: missing, empty, or the model's own run. By
+            default nothing is written.
         seed: all random numbers come from it.
         device: ``auto``, ``cpu``, ``cuda``, …
-        data: the dataset; its ``test`` split is measured on.
         data_dir: where to look for datasets first.
-        adversarial: saved sets of adversarial images, made of the test split, to score besides.
+        adversarial: files of adversarial images of the test split, as ``hardy attack`` writes, to be scored as well.
         batch_size: images at once; the records do not depend on it.
-        resume: go on with the evaluation in ``out``.
+        resume: go on with the evaluation in ``out``, and add properties that it does not have.
         allow_random: measure a classifier that answers differently each time.
-        report: called after each shard.
-        executor: where tasks are measured.
+        progress: draw a progress bar, in a terminal or a notebook.
+        report: called after each shard, in place of the bar.
+        executor: where shards are measured.
 
     Raises:
         ContractError: the classifier does not keep its contract.
+        DataError: what is no images with labels.
         RunError: the folder holds something else, or an evaluation with other settings.
-        UsageError: unknown property, budget or dataset; a limit below 1; validation images to fit on that are in
-            the test split.
+        UsageError: unknown property, budget or dataset; a limit below 1; validation images that are test images too.
+
+    Example:
+        >>> import hardy, torch
+        >>> images, labels = torch.rand(60, 3, 16, 16), torch.arange(60) % 3
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 3))
+        >>> card = hardy.evaluate(model, (images, labels), properties=["accuracy"], progress=False)
+        >>> card["accuracy"].n
+        60
     """
-    names = _in_order(get_property(name).name for name in properties)
-    if budget not in get_args(Budget):
-        raise UsageError(f"unknown budget '{budget}'; known: {', '.join(get_args(Budget))}")
+    return measure(
+        subject_of(model),
+        sources_of(data, train=train, validation=validation, ood=ood, classes=classes, data_dir=data_dir),
+        properties=properties,
+        budget=budget,
+        limit=limit,
+        out=out,
+        seed=seed,
+        device=device,
+        adversarial=adversarial,
+        batch_size=batch_size,
+        resume=resume,
+        allow_random=allow_random,
+        progress=progress,
+        report=report,
+        executor=executor,
+    ).scorecard
+
+
+def measure(
+    subject: Subject,
+    sources: Sources,
+    *,
+    properties: Sequence[str] = (),
+    budget: str | Budget = "quick",
+    limit: int | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    adversarial: Sequence[str | Path] = (),
+    batch_size: int = SHARD,
+    resume: bool = False,
+    allow_random: bool = False,
+    progress: bool = True,
+    report: Callable[[Progress], None] | None = None,
+    executor: Executor = in_this_process,
+) -> Evaluation:
+    """:func:`evaluate`, with what its report is made of."""
+    names = _in_order(PROPERTIES.find(name.replace("-", "_")).name for name in properties)
+    budget = find_budget(budget)
     if limit is not None and limit < 1:
         raise UsageError(f"limit {limit}: at least one example is measured")
     if batch_size < 1:
         raise UsageError(f"batch size {batch_size}: at least one image at once")
-    run = _open(subject, out, resume)
+    run = None if out is None else _open(subject, Path(out), resume)
     on = choose_device(device)
-    classifier = subject.classifier.to(on)
+    test = sources(sources.test)
+    with _moved_to(on, subject.classifier) as classifier:
+        info = check_on_dataset(classifier, test, on, allow_random=allow_random)
+        context = make_context(sources, info.classes, budget, limit, adversarial, member_count(classifier))
+        hashes = {name: sources(name).sha256 for name in dict.fromkeys([*context.sizes, *sources.in_memory])}
+        manifest = EvaluationManifest(
+            seed=seed,
+            weights_sha256=subject.weights_sha256,
+            context=context,
+            data=hashes,
+            in_memory=sources.in_memory,
+            properties=names or list(PROPERTIES),
+            environment=Environment(**environment(describe(on), hashes)),
+            subject=_facts(subject, info),
+            warnings=info.warnings,
+        )
+        before = None if run is None else EvaluationManifest.of(run)
+        if run is not None and before is not None:
+            _check_same(run, before, manifest)
+            manifest = manifest.model_copy(update={"properties": _in_order([*names, *before.properties])})
+        chosen = [PROPERTIES[name] for name in manifest.properties]
+        measurements, skipped = planned_measurements(chosen, context)
+        if context.validation is not None and context.validation in {it.dataset for it in measurements}:
+            check_disjoint(sources(context.validation), test)
+        if run is not None:
+            manifest.save(run)
 
-    dataset = cache(lambda name: load_dataset(name, data_dir=data_dir))
-    test = dataset(f"{data}/test")
-    info = check_on_dataset(classifier, test, on, allow_random=allow_random)
-    context = make_context(test, dataset, data_dir, info.classes, budget, limit, adversarial, member_count(classifier))
-    hashes = {name: dataset(name).sha256 for name in context.sizes}
-    settings = {
-        "seed": seed,
-        "weights_sha256": subject.weights_sha256,
-        "plan": context_to_json(context),
-        "data": hashes,
-    }
-    names = _agree(run, settings, names)
-    chosen = [PROPERTIES[name] for name in names]
-    measurements, skipped = planned_measurements(chosen, context)
-    if context.validation is not None and context.validation in {measurement.dataset for measurement in measurements}:
-        check_disjoint(dataset(context.validation), test)
-    run.manifest["evaluation"] = settings | {
-        "properties": names,
-        "environment": environment(describe(on), hashes),
-        "subject": _facts(subject, info).model_dump(),
-        "warnings": info.warnings,
-    }
-    run.save()
-
-    store = RecordStore(run.path / "records")
-    with frozen_evaluation(classifier):
-        measure = _measurer(classifier, dataset, on, seed, batch_size)
-        _measure_missing(measurements, store, measure, executor, report)
-    results = Results(context, store.load(measurements), dataset, seed)
-    scorecard = _scorecard(run, chosen, results, skipped)
-    scorecard.write(run.path / "scorecard.json")
-    return scorecard
+        store = MemoryStore() if run is None else RecordStore(run.path / "records")
+        with frozen_evaluation(classifier), progress_bars("measuring", progress and report is None) as draw:
+            _measure_missing(
+                measurements,
+                store,
+                _measurer(classifier, sources, on, seed, batch_size),
+                executor,
+                report or (lambda now: draw(now.done, now.tasks, now.text)),
+            )
+    results = Results(context, store.load(measurements), sources, seed)
+    scorecard = _scorecard(manifest, chosen, results, skipped)
+    if run is not None:
+        scorecard.write(run.path / "scorecard.json")
+    return Evaluation(scorecard, chosen, results)
 
 
-def load_results(run: Run, data_dir: Path | None = None) -> tuple[list[Property], Results]:
-    """The properties and the evidence of an evaluation that was finished before.
+def load_results(run: Run, data_dir: str | Path | None = None) -> tuple[list[Property], Results]:
+    """The properties and the results of an evaluation that was finished before.
 
     Raises:
-        RunError: the run holds no evaluation, or records are missing.
+        RunError: the run holds no evaluation, one by another version of hardy, or records are missing.
     """
-    evaluation = run.manifest.get("evaluation")
-    if evaluation is None:
+    manifest = EvaluationManifest.of(run)
+    if manifest is None:
         raise RunError(f"{run.path} holds no evaluation; make one with 'hardy evaluate {run.path}'")
-    chosen = [get_property(name) for name in evaluation["properties"]]
-    context = context_from_json(evaluation["plan"])
+    chosen, context = [PROPERTIES.find(name) for name in manifest.properties], manifest.context
     measurements, _ = planned_measurements(chosen, context)
     records = RecordStore(run.path / "records").load(measurements)
-    dataset = cache(lambda name: load_dataset(name, data_dir=data_dir))
-    return chosen, Results(context, records, dataset, evaluation["seed"])
+    directory = Path(data_dir) if data_dir is not None else None
+    sources = Sources(context.dataset, in_memory=manifest.in_memory, data_dir=directory)
+    return chosen, Results(context, records, sources, manifest.seed)
 
 
 def _open(subject: Subject, out: Path, resume: bool) -> Run:
@@ -189,18 +265,28 @@ def _open(subject: Subject, out: Path, resume: bool) -> Run:
     return run
 
 
-def _agree(run: Run, settings: dict[str, Any], names: list[str]) -> list[str]:
-    """The properties of this evaluation and of the one it goes on with, which must have the same settings."""
-    before = run.manifest.get("evaluation")
-    if before is None:
-        return names or list(PROPERTIES)
-    for key, value in settings.items():
-        if before[key] != value:
-            what = {"plan": "plan (budget, limit, or datasets at hand)", "weights_sha256": "classifier"}.get(key, key)
+@contextmanager
+def _moved_to(device: torch.device, classifier: nn.Module) -> Iterator[nn.Module]:
+    """Yield the classifier on a device, and move it back to where it was."""
+    before = next((it.device for it in [*classifier.parameters(), *classifier.buffers()]), device)
+    try:
+        yield classifier.to(device)
+    finally:
+        classifier.to(before)
+
+
+def _check_same(run: Run, before: EvaluationManifest, now: EvaluationManifest) -> None:
+    different = {
+        "seed": before.seed != now.seed,
+        "classifier": before.weights_sha256 != now.weights_sha256,
+        "plan (budget, limit, or datasets at hand)": before.context != now.context,
+        "data": before.data != now.data,
+    }
+    for what, differs in different.items():
+        if differs:
             raise RunError(
                 f"{run.path} was evaluated with another {what}; resume with the same, or choose another --out"
             )
-    return _in_order([*names, *before["properties"]])
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
@@ -223,15 +309,15 @@ def _facts(subject: Subject, info: ClassifierInfo) -> SubjectFacts:
 def _measurer(
     classifier: nn.Module, dataset: Callable[[str], Dataset], device: torch.device, seed: int, batch_size: int
 ) -> Callable[[Task], pl.DataFrame]:
+    functions, memo = measurement_functions(), Memo()
+
     def measure(task: Task) -> pl.DataFrame:
         measurement = task.measurement
         source = dataset(measurement.dataset)
         chosen = source.measuring_order()[: measurement.examples][task.number * SHARD : (task.number + 1) * SHARD]
         on_device = (source.floats(chosen).to(device), source.labels[chosen].to(device), chosen.to(device))
-        shard = Shard(*on_device, dataset=dataset)
-        columns = MEASUREMENT_FUNCTIONS[measurement.function](
-            classifier, shard, measurement, seed=seed, batch_size=batch_size
-        )
+        shard = Shard(*on_device, dataset, memo)
+        columns = functions[measurement.function](classifier, shard, measurement, seed=seed, batch_size=batch_size)
         return frame(chosen.numpy(), source.labels[chosen].numpy(), columns)
 
     return measure
@@ -239,7 +325,7 @@ def _measurer(
 
 def _measure_missing(
     measurements: Sequence[Measurement],
-    store: RecordStore,
+    store: RecordStore | MemoryStore,
     measure: Callable[[Task], pl.DataFrame],
     executor: Executor,
     report: Callable[[Progress], None],
@@ -262,23 +348,23 @@ def _measure_missing(
         report(Progress(done, len(tasks), task.measurement))
 
 
-def _scorecard(run: Run, chosen: Sequence[Property], results: Results, skipped: Sequence[Skipped]) -> Scorecard:
-    evaluation = run.manifest["evaluation"]
+def _scorecard(
+    manifest: EvaluationManifest, chosen: Sequence[Property], results: Results, skipped: Sequence[Skipped]
+) -> Scorecard:
     estimates, undefined = [], []
-    resamples = resamples_of(results.context.budget)
     for prop in chosen:
         for metric in prop.metrics(results):
-            found = estimate(prop.name, metric, results.seed, resamples)
+            found = estimate(prop.name, metric, results.seed, results.context.budget.resamples)
             if found is None:
                 undefined.append(Skip(property=prop.name, reason=_not_defined(metric)))
             else:
                 estimates.append(found)
-    warnings = [*evaluation["warnings"], *(warning for prop in chosen for warning in prop.warnings(results))]
+    warnings = [*manifest.warnings, *(warning for prop in chosen for warning in prop.warnings(results))]
     return Scorecard(
-        subject=SubjectFacts(**evaluation["subject"]),
-        environment=Environment(**evaluation["environment"]),
+        subject=manifest.subject,
+        environment=manifest.environment,
         seed=results.seed,
-        budget=results.context.budget,
+        budget=results.context.budget.name,
         limit=results.context.limit,
         properties=[prop.name for prop in chosen],
         estimates=estimates,
@@ -287,13 +373,8 @@ def _scorecard(run: Run, chosen: Sequence[Property], results: Results, skipped: 
     )
 
 
-def resamples_of(budget: str) -> int:
-    """How many resamples an interval is made of."""
-    return min(RESAMPLES, QUICK_RESAMPLES) if budget == "quick" else RESAMPLES
-
-
-def estimate(prop: str, metric: Metric, seed: int, resamples: int | None = None) -> Estimate | None:
-    """One figure with its interval, of so many resamples (``RESAMPLES`` if None); None where it is not defined."""
+def estimate(prop: str, metric: Metric, seed: int, resamples: int = 500) -> Estimate | None:
+    """One figure with its interval, of so many bootstrap resamples; None where it is not defined."""
     value = metric.compute(np.ones(metric.n))
     if not np.isfinite(value):
         return None
@@ -303,23 +384,25 @@ def estimate(prop: str, metric: Metric, seed: int, resamples: int | None = None)
         low, high = wilson(int(metric.successes.sum()), metric.n)
     else:
         strata = [len(indices) for _, indices in metric.examples]
-        low, high = bootstrap(
-            metric.compute, strata, host_generator(seed, "bootstrap"), resamples=resamples or RESAMPLES
-        )
+        low, high = bootstrap(metric.compute, strata, host_generator(seed, "bootstrap"), resamples=resamples)
     if not np.isfinite([low, high]).all():
         return None
+    kind = metric.kind
     return Estimate(
         property=prop,
-        metric=metric.metric,
-        title=metric.metric.replace("_", " "),
-        unit="number",
+        metric=kind.name,
+        title=kind.title,
+        question=kind.question,
+        unit=kind.unit,
+        bounds=kind.bounds,
+        chance=kind.chance,
         dataset=metric.dataset,
         setting=dict(metric.setting),
         value=value,
         low=low,
         high=high,
         n=metric.n,
-        higher_is_better=metric.higher_is_better,
+        higher_is_better=kind.higher_is_better,
         headline=metric.headline,
     )
 
@@ -327,6 +410,6 @@ def estimate(prop: str, metric: Metric, seed: int, resamples: int | None = None)
 def _not_defined(metric: Metric) -> str:
     setting = ", ".join(f"{key} {value}" for key, value in metric.setting.items())
     return (
-        f"{metric.metric}{f' ({setting})' if setting else ''} on {metric.dataset} is not defined on these "
+        f"{metric.kind.name}{f' ({setting})' if setting else ''} on {metric.dataset} is not defined on these "
         f"{metric.n} examples"
     )

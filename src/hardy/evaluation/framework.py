@@ -1,7 +1,8 @@
-"""What a property is: it plans cells, turns records into statistics, and says what to draw.
+"""What a property is: it plans measurements, turns their records into metrics, and says what to draw.
 
-The flow: ``plan`` names the cells that a property needs; the evaluation measures each cell once, shard by shard, with
-the cell's :class:`Measure`; ``metrics`` and ``draw`` see the records. Two properties that plan one cell share it.
+The flow: ``plan`` names the measurements that a property needs; the evaluation makes each once, shard by shard, with
+its :class:`MeasurementFunction`; ``metrics``, ``warnings`` and ``draw`` see the records as :class:`Results`. Properties
+that plan the same measurement share it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from functools import wraps
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
@@ -19,24 +21,31 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hardy.data import Dataset, load_dataset
+from hardy.evaluation.budget import Budget
 from hardy.evaluation.charts import Chart
+from hardy.metrics import weighted_mean
 from hardy.rng import Randomness
 from hardy.validation import Images, Labels
 
+T = TypeVar("T")
+P = ParamSpec("P")
 Scalar: TypeAlias = str | int | float | bool
-Budget: TypeAlias = Literal["quick", "standard", "full"]
 Columns: TypeAlias = dict[str, NDArray]
+Compute: TypeAlias = Callable[[NDArray[np.float64]], float]
+"""From how often each example counts, float64 (n,), to a figure; NaN where it is not defined."""
+Examples: TypeAlias = tuple[tuple[str, NDArray[np.int64]], ...]
+"""Per stratum a dataset and indices into it; resampling stays within a stratum."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One dataset under one setting, for one measure.
+    """What one :class:`MeasurementFunction` measures: one dataset under one setting.
 
     Attributes:
-        function: the name of the :class:`MeasurementFunction`.
+        function: the name of the function.
         dataset: the name of the dataset, for example ``mnist/test``.
-        setting: what the measure needs to know, as sorted pairs.
-        examples: how many examples, taken in the dataset's measuring order (see :func:`measuring_order`).
+        examples: how many examples, taken in the dataset's measuring order (see :meth:`Dataset.measuring_order`).
+        setting: what the function needs to know, as sorted pairs.
     """
 
     function: str
@@ -46,7 +55,7 @@ class Measurement:
 
     @classmethod
     def of(cls, function: str, dataset: str, examples: int, **setting: Scalar) -> Measurement:
-        """A cell whose setting is given by keyword."""
+        """A measurement whose setting is given by keyword."""
         return cls(function, dataset, examples, tuple(sorted(setting.items())))
 
     @property
@@ -55,27 +64,43 @@ class Measurement:
 
     @property
     def key(self) -> str:
-        """A file name: readable, and unique to the cell."""
+        """A file name: readable, and unique to the measurement."""
         content = json.dumps([self.function, self.dataset, self.examples, self.setting])
         readable = "-".join([self.function, self.dataset, *(str(value) for _, value in self.setting)])
         readable = re.sub(r"[^a-zA-Z0-9.]+", "_", readable)[:80]
         return f"{readable}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
-class Shard(NamedTuple):
-    """Some examples of a cell.
+class Memo:
+    """What one evaluation fits and works out once, by a key; all of it goes with the evaluation."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` returned at the first call with this key."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some examples of a measurement.
 
     Attributes:
         images: float32 (N, C, H, W) in [0, 1].
         labels: int64 (N,); -1 where an example has none.
         indices: int64 (N,), each example's place in its dataset.
-        dataset: gives other datasets by name, for what a measure fits or trains before it measures.
+        dataset: gives other datasets by name, for what is fitted or trained before measuring.
+        memo: keeps what was fitted for this evaluation of this classifier.
     """
 
     images: Images
     labels: Labels
     indices: Labels
     dataset: Callable[[str], Dataset] = load_dataset
+    memo: Memo = field(default_factory=Memo)
 
     def rng(self, seed: int, *purpose: str | int) -> Randomness:
         """The random streams of these examples."""
@@ -83,9 +108,9 @@ class Shard(NamedTuple):
 
 
 class MeasurementFunction(Protocol):
-    """Measures a shard. A pure function of (classifier, shard, cell, seed), the same at any batch size.
+    """Measures a shard. A pure function of (classifier, shard, measurement, seed), the same at any batch size.
 
-    Returns columns of N rows, one row an example, without ``index`` and ``label``, which the evaluation adds.
+    Returns columns of N rows, one row per example, without ``index`` and ``label``, which the evaluation adds.
     """
 
     def __call__(
@@ -99,17 +124,18 @@ class EvaluationContext:
 
     Attributes:
         dataset: the test split that the classifier is measured on.
-        validation: the images held out of training, for fitting; None where the dataset has none.
+        validation: the split for fitting, which training did not see; None where the dataset has none.
         out_of_distribution: the OOD datasets at hand.
         missing: OOD datasets that are not at hand, with the reason.
         sizes: how many examples each of these datasets has.
         classes: how many classes the classifier knows.
         budget: how much may be spent.
-        limit: at most so many examples a cell, or None.
+        limit: at most so many examples per measurement, or None.
         adversarial: saved sets of adversarial images to score.
         shift: datasets at hand that show the same classes otherwise: corrupted, or from elsewhere.
         shape: of the images, (C, H, W).
         members: how many members the classifier has if it is an ensemble, else 0.
+        train: what the classifier was trained on, for detectors; None where that is not at hand.
     """
 
     dataset: str
@@ -124,10 +150,16 @@ class EvaluationContext:
     shift: tuple[str, ...] = ()
     shape: tuple[int, ...] = (1, 28, 28)
     members: int = 0
+    train: str | None = None
 
     def examples(self, dataset: str, at_most: int | None = None) -> int:
-        """How many examples of ``dataset`` a cell takes: all, unless the limit or ``at_most`` says fewer."""
+        """How many examples of ``dataset`` a measurement takes: all, unless the limit or ``at_most`` says fewer."""
         return min(bound for bound in (self.sizes[dataset], self.limit, at_most) if bound is not None)
+
+    @property
+    def subjects(self) -> str:
+        """What the test images show, in questions of the report."""
+        return "digits" if self.dataset == "mnist/test" else "images"
 
 
 class Skipped(NamedTuple):
@@ -138,10 +170,40 @@ class Skipped(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The cells that a property needs, and what it leaves out."""
+    """The measurements that a property needs, and what it leaves out."""
 
     measurements: Sequence[Measurement]
     skipped: Sequence[Skipped] = ()
+
+
+@dataclass(frozen=True)
+class MetricKind:
+    """What a metric is, whatever it is measured on.
+
+    Attributes:
+        name: what it is called in code and files.
+        title: what it is called in the report.
+        higher_is_better: None where neither direction is.
+        unit: a ``share`` reads as a percentage.
+        bounds: the ends of its scale.
+        chance: what guessing reaches, where that is known.
+        question: what a reader wants to know by it, for the first lines of the report.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool | None
+    unit: Literal["share", "number"] = "number"
+    bounds: tuple[float, float] | None = None
+    chance: float | None = None
+    question: str = ""
+
+    @classmethod
+    def share(
+        cls, name: str, title: str, higher_is_better: bool | None, chance: float | None = None, question: str = ""
+    ) -> MetricKind:
+        """A metric from 0 to 1 that reads as a percentage."""
+        return cls(name, title, higher_is_better, "share", (0.0, 1.0), chance, question)
 
 
 @dataclass(frozen=True)
@@ -152,57 +214,100 @@ class Metric:
     runs measured on the same examples share their weights, which pairs their difference.
 
     Attributes:
-        metric: the name of the figure.
-        dataset: what it was measured on.
-        compute: from weights, float64 (n,), to the figure; NaN where it is not defined.
-        examples: which examples the weights belong to: per stratum its dataset and indices; resampling stays within it.
-        higher_is_better: None where neither direction is.
-        setting: what tells this figure from others of the same metric and dataset.
+        kind: what is computed.
+        compute: how.
+        examples: which examples the weights belong to.
+        setting: what tells this figure from others of the same kind and dataset.
+        dataset: what it was measured on; the last stratum's dataset if empty.
         successes: bool (n,) where the figure is a share of examples; its interval is then Wilson's.
         interval: where the interval is neither Wilson's nor a bootstrap's but known.
         headline: shown first in the report.
     """
 
-    metric: str
-    dataset: str
-    compute: Callable[[NDArray[np.float64]], float]
-    examples: tuple[tuple[str, NDArray[np.int64]], ...]
-    higher_is_better: bool | None
+    kind: MetricKind
+    compute: Compute
+    examples: Examples
     setting: Mapping[str, Scalar] = field(default_factory=dict)
+    dataset: str = ""
     successes: NDArray[np.bool_] | None = None
     interval: tuple[float, float] | None = None
     headline: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset", self.dataset or self.examples[-1][0])
 
     @property
     def n(self) -> int:
         return sum(len(indices) for _, indices in self.examples)
 
 
-class Results(NamedTuple):
+def mean_of(kind: MetricKind, values: NDArray, examples: Examples, **more: Any) -> Metric:
+    """The mean of one value per example, (n,); ``more`` are attributes of :class:`Metric`."""
+    return Metric(kind, lambda weights: weighted_mean(values, weights=weights), examples, **more)
+
+
+def share_of(kind: MetricKind, flags: NDArray[np.bool_], examples: Examples, **more: Any) -> Metric:
+    """The share of examples whose flag is set, bool (n,); ``more`` are attributes of :class:`Metric`."""
+    return mean_of(kind, flags, examples, successes=flags, **more)
+
+
+@dataclass(frozen=True)
+class Results:
     """What a property sees after measuring.
 
     Attributes:
-        plan: what was planned with.
-        records: per cell, one row an example, sorted by ``index``.
+        context: what was planned with.
+        records: per measurement, one row per example, sorted by ``index``.
         dataset: gives a dataset by name, for pictures.
         seed: the seed of the evaluation.
+        memo: keeps what a :func:`view` worked out.
     """
 
     context: EvaluationContext
     records: Mapping[Measurement, pl.DataFrame]
     dataset: Callable[[str], Dataset]
     seed: int
+    memo: Memo = field(default_factory=Memo, init=False, repr=False, compare=False)
+
+    def column(self, measurement: Measurement, name: str) -> NDArray:
+        """One column of the records of a measurement."""
+        return self.records[measurement][name].to_numpy()
+
+    def examples(self, measurement: Measurement) -> Examples:
+        """The examples of a measurement, as one stratum."""
+        return ((measurement.dataset, self.column(measurement, "index")),)
+
+
+def view(make: Callable[Concatenate[Results, P], T]) -> Callable[Concatenate[Results, P], T]:
+    """Works something out once per results and arguments, however many metrics, warnings and charts are made of it."""
+
+    @wraps(make)
+    def remembered(results: Results, *args: P.args, **kwargs: P.kwargs) -> T:
+        return results.memo.get((make, args, *kwargs.items()), lambda: make(results, *args, **kwargs))
+
+    return remembered
 
 
 @dataclass(frozen=True)
 class Property:
-    """One axis of safety. Registered in :mod:`hardy.evaluation.properties`; everything else reads the registry."""
+    """One axis of safety. Registered in :mod:`hardy.evaluation.properties`; everything else reads the registry.
+
+    Attributes:
+        name: what it is called in code and on the command line.
+        title: what it is called in the report.
+        description: what it says about a classifier, in sentences.
+        plan: from what there is to measure on to the measurements that are needed.
+        metrics: from the results to the figures, in the order of the scorecard.
+        functions: by name, what its measurements are made with.
+        draw: from the results to the charts of the report.
+        warnings: from the results to what a reader of the figures must know.
+    """
 
     name: str
     title: str
     description: str
     plan: Callable[[EvaluationContext], Plan]
     metrics: Callable[[Results], list[Metric]]
-    draw: Callable[[Results], list[Chart]]
     functions: Mapping[str, MeasurementFunction]
+    draw: Callable[[Results], list[Chart]] = lambda _: []
     warnings: Callable[[Results], list[str]] = lambda _: []

@@ -1,4 +1,4 @@
-"""Records on disk: what was measured, one row an example, in Parquet; a kill leaves whole shards only."""
+"""Records: what was measured, one row per example, in memory or in Parquet files, where a kill leaves whole shards."""
 
 from __future__ import annotations
 
@@ -31,8 +31,34 @@ def read(path: Path) -> pl.DataFrame:
         raise RunError(f"the records {path} cannot be read ({error}); remove the file and use --resume") from error
 
 
+class MemoryStore:
+    """Records of an evaluation that writes nothing."""
+
+    def __init__(self) -> None:
+        self._shards: dict[Measurement, dict[int, pl.DataFrame]] = {}
+        self._finished: dict[Measurement, pl.DataFrame] = {}
+
+    def missing(self, measurement: Measurement, shards: int) -> list[int]:
+        """The shards that are still to be measured."""
+        known = range(shards) if measurement in self._finished else self._shards.get(measurement, {})
+        return [number for number in range(shards) if number not in known]
+
+    def write(self, measurement: Measurement, number: int, records: pl.DataFrame) -> None:
+        """Keep one shard."""
+        self._shards.setdefault(measurement, {})[number] = records
+
+    def finish(self, measurement: Measurement, shards: int) -> None:
+        """Join a measurement's shards, sorted by ``index``."""
+        parts = self._shards.pop(measurement)
+        self._finished[measurement] = pl.concat([parts[number] for number in range(shards)]).sort("index")
+
+    def load(self, measurements: Sequence[Measurement]) -> dict[Measurement, pl.DataFrame]:
+        """The records of finished measurements."""
+        return {measurement: self._finished[measurement] for measurement in measurements}
+
+
 class RecordStore:
-    """The ``records`` folder of a run: one file a cell, and while a cell is being measured one file a shard."""
+    """The ``records`` folder of a run: one file per measurement, and until that is finished one file per shard."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,7 +81,7 @@ class RecordStore:
             records.write_parquet(aside)
 
     def finish(self, measurement: Measurement, shards: int) -> None:
-        """Make one file of a cell's shards, sorted by ``index``."""
+        """Make one file of a measurement's shards, sorted by ``index``."""
         folder = self.folder / measurement.key
         if not self._measurement(measurement).exists():
             parts = [read(self._shard(measurement, number)) for number in range(shards)]
@@ -64,10 +90,10 @@ class RecordStore:
         shutil.rmtree(folder, ignore_errors=True)
 
     def load(self, measurements: Sequence[Measurement]) -> dict[Measurement, pl.DataFrame]:
-        """The records of finished cells.
+        """The records of finished measurements.
 
         Raises:
-            RunError: a cell is missing, damaged, or has another number of rows.
+            RunError: a measurement is missing, damaged, or has another number of rows.
         """
         loaded = {}
         for measurement in measurements:

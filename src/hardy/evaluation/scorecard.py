@@ -5,32 +5,39 @@ The JSON Schema is published as ``docs/scorecard.schema.json``; a test keeps the
 
 from __future__ import annotations
 
+import difflib
 import json
+from html import escape
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hardy.errors import RunError
 from hardy.files import write_text
 
+if TYPE_CHECKING:
+    import polars as pl
+
 SCHEMA = 2
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Takes the fields that it names, finite and of their types, and does not change."""
+
     # The schema is that of what is written, where no field is left out.
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, json_schema_serialization_defaults_required=True
     )
 
 
-class Estimate(_Strict):
+class Estimate(Strict):
     """One figure with its 95 % interval: Wilson for a share of examples, bootstrap over examples for the rest."""
 
     property: str
     metric: str
     title: str = Field(description="the metric in words")
-    question: str = Field(default="", description="what a headline figure answers, as 'Spots its own mistakes'")
+    question: str = Field(default="", description="what a reader wants to know by it")
     unit: Literal["share", "number"] = Field(description="a share of something, from 0 to 1, reads as a percentage")
     bounds: tuple[float, float] | None = Field(default=None, description="the ends of the metric's scale")
     chance: float | None = Field(default=None, description="what guessing reaches, where that is known")
@@ -43,15 +50,23 @@ class Estimate(_Strict):
     higher_is_better: bool | None = Field(description="null where neither direction is better")
     headline: bool = Field(default=False, description="shown first in the report")
 
+    def __float__(self) -> float:
+        return self.value
 
-class Skip(_Strict):
+    def __repr__(self) -> str:
+        return f"{self.property}/{self.metric}: {_interval(self)}; {_where(self)}; {self.n} examples"
+
+    __str__ = __repr__
+
+
+class Skip(Strict):
     """What could not be measured, and why."""
 
     property: str
     reason: str
 
 
-class Subject(_Strict):
+class Subject(Strict):
     """What was measured."""
 
     name: str
@@ -62,7 +77,7 @@ class Subject(_Strict):
     training: dict[str, object] | None = Field(default=None, description="the resolved recipe, where hardy trained it")
 
 
-class Environment(_Strict):
+class Environment(Strict):
     """Where it was measured."""
 
     command: str
@@ -74,14 +89,14 @@ class Environment(_Strict):
     data: dict[str, str] = Field(description="SHA-256 of each dataset's images and labels")
 
 
-class Scorecard(_Strict):
+class Scorecard(Strict):
     """All figures of one evaluation."""
 
     schema_version: Literal[2] = Field(default=SCHEMA, alias="schema")
     subject: Subject
     environment: Environment
     seed: int
-    budget: Literal["quick", "standard", "full"]
+    budget: str = Field(description="quick, standard, full or the user's own")
     limit: int | None = None
     properties: list[str]
     estimates: list[Estimate]
@@ -93,19 +108,19 @@ class Scorecard(_Strict):
     def to_json(self) -> str:
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, allow_nan=False) + "\n"
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Replace ``path`` in one step."""
-        write_text(path, self.to_json())
+        write_text(Path(path), self.to_json())
 
     @classmethod
-    def read(cls, path: Path) -> Scorecard:
+    def read(cls, path: str | Path) -> Scorecard:
         """Read and check a scorecard.
 
         Raises:
             RunError: no such file, not a scorecard, or of a newer schema.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"no scorecard at {path}; make one with 'hardy evaluate'") from None
         except (OSError, ValueError) as error:
@@ -120,12 +135,55 @@ class Scorecard(_Strict):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise RunError(f"{path} is no scorecard: {place}: {first['msg']}") from error
+            raise RunError(f"{path} is no scorecard: {first_problem(error)}") from error
+
+    def __getitem__(self, name: str) -> Estimate:
+        """The headline estimate, else the first, of ``property/metric``; ``accuracy`` is ``accuracy/accuracy``, and a
+        metric that only one property has needs no property in front.
+
+        Raises:
+            KeyError: there is none, or several properties have it; the message names what there is.
+        """
+        known = {f"{it.property}/{it.metric}": it for it in reversed(self.estimates)}
+        known |= {f"{it.property}/{it.metric}": it for it in reversed(self.estimates) if it.headline}
+        found = [key for key in known if key in (name, f"{name}/{name}")] or [
+            key for key in known if key.endswith(f"/{name}")
+        ]
+        if len(found) == 1:
+            return known[found[0]]
+        near = found or difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
+        raise KeyError(f"{'several estimates' if found else 'no estimate'} '{name}': there are {', '.join(near)}")
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row per estimate; ``setting`` is JSON text, and ``low`` and ``high`` bound the 95 % interval."""
+        import polars as pl
+
+        names = ("property", "metric", "dataset", "value", "low", "high", "n", "higher_is_better", "headline")
+        columns = {name: [getattr(it, name) for it in self.estimates] for name in names}
+        return pl.DataFrame(columns | {"setting": [json.dumps(it.setting) for it in self.estimates]})
+
+    def __repr__(self) -> str:
+        lines = [str(it) for it in self.estimates if it.headline]
+        return "\n  ".join([f"Scorecard of {self.subject.name}: {self._counts()}", *lines])
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the headline estimates and the warnings."""
+        head = ("Property", "Metric", "Value (95 % interval)", "Measured on", "Examples")
+        rows = [(it.property, it.title, _interval(it), _where(it), f"{it.n:,}") for it in self.estimates if it.headline]
+        table = [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
+        return (
+            f"<b>{escape(self.subject.name)}</b><table><tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>"
+            f"{''.join(table)}</table><p>{self._counts()}</p>"
+            f"<ul>{''.join(f'<li>{escape(warning)}</li>' for warning in self.warnings)}</ul>"
+        )
+
+    def _counts(self) -> str:
+        return f"{len(self.estimates)} estimates, {len(self.warnings)} warnings, {len(self.skipped)} skipped"
 
     def find(self, property: str, metric: str, **setting: object) -> Estimate:
-        """The first metric of that name whose setting holds the given values.
+        """The first estimate of that metric whose setting holds the given values.
 
         Raises:
             KeyError: there is none.
@@ -137,7 +195,23 @@ class Scorecard(_Strict):
                 and setting.items() <= {"dataset": candidate.dataset, **candidate.setting}.items()
             ):
                 return candidate
-        raise KeyError(f"no metric {property}/{metric} with {setting}")
+        raise KeyError(f"no estimate {property}/{metric} with {setting}")
+
+
+def _interval(estimate: Estimate) -> str:
+    form = "{:.2%}" if estimate.unit == "share" else "{:.4g}"
+    value, low, high = map(form.format, (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})"
+
+
+def _where(estimate: Estimate) -> str:
+    return ", ".join([estimate.dataset, *(f"{name} {value}" for name, value in estimate.setting.items())])
+
+
+def first_problem(error: ValidationError) -> str:
+    """Where a file does not fit, and why."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def json_schema() -> dict[str, object]:

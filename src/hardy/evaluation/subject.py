@@ -6,6 +6,7 @@ import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class Subject:
     run: Path | None = None
 
 
-def load_subject(name: str, weights: Path | None = None) -> Subject:
+def load_subject(name: str | Path, weights: str | Path | None = None) -> Subject:
     """The classifier that ``name`` stands for.
 
     Args:
@@ -53,7 +54,7 @@ def load_subject(name: str, weights: Path | None = None) -> Subject:
         BundleError: the bundle is not as it was written.
         UsageError: the module does not import, the attribute is no classifier, or the weights do not fit.
     """
-    path = Path(name)
+    path, name = Path(name), str(name)
     if (path / MANIFEST).exists():
         if weights is not None:
             raise UsageError(f"{name} is a run and has its own weights; leave out --weights")
@@ -67,11 +68,21 @@ def load_subject(name: str, weights: Path | None = None) -> Subject:
             f"no subject '{name}': it is neither the folder of a run or a bundle nor package.module:callable"
             + (f" ({path} has no {MANIFEST})" if path.exists() else "")
         )
-    return _from_import(name, weights)
+    return _from_import(name, Path(weights) if weights is not None else None)
+
+
+def subject_of(model: nn.Module | Subject | str | Path) -> Subject:
+    """A network as a subject called by its class; a subject as it is; and what :func:`load_subject` loads."""
+    if isinstance(model, Subject):
+        return model
+    if isinstance(model, nn.Module):
+        kind = type(model).__name__
+        return Subject(kind, model, kind, weights_sha256(model))
+    return load_subject(model)
 
 
 PROBES = 64
-"""So many images the contract is checked on."""
+"""How many images the contract is checked on."""
 
 
 def check_on_dataset(
@@ -103,13 +114,13 @@ def _from_run(path: Path) -> Subject:
 
 def _from_bundle(path: Path) -> Subject:
     bundle = load_bundle(path)
-    facts = bundle.facts
+    manifest = bundle.manifest
     return Subject(
-        name=facts.name,
+        name=manifest.name,
         classifier=bundle.classifier,
-        architecture=_in_words(facts.model.name, facts.model.arguments),
+        architecture=_in_words(manifest.model.name, manifest.model.arguments),
         weights_sha256=weights_sha256(bundle.classifier),
-        training=facts.training or None,
+        training=manifest.training or None,
     )
 
 
@@ -118,16 +129,24 @@ def _in_words(model: str, arguments: dict[str, Any]) -> str:
     return f"ensemble of {', '.join(member['name'] for member in members)}" if members else model
 
 
-def _from_import(name: str, weights: Path | None) -> Subject:
-    module_name, _, attribute = name.partition(":")
+def import_from_here(name: str) -> ModuleType:
+    """A module; the current folder is searched too.
+
+    Raises:
+        UsageError: it does not import.
+    """
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(name)
     except Exception as error:  # Whatever the user's module raises is what the user has to see.
-        raise UsageError(f"cannot import '{module_name}' of '{name}': {type(error).__name__}: {error}") from error
-    found: Any = module
+        raise UsageError(f"cannot import '{name}': {type(error).__name__}: {error}") from error
+
+
+def _from_import(name: str, weights: Path | None) -> Subject:
+    module_name, _, attribute = name.partition(":")
+    found: Any = import_from_here(module_name)
     for part in attribute.split("."):
         if not part or not hasattr(found, part):
             raise UsageError(f"module '{module_name}' has no '{attribute}'")

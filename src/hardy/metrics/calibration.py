@@ -54,12 +54,7 @@ def confidence_and_correct(probabilities: NDArray, labels: NDArray) -> tuple[Flo
 
 
 def reliability(
-    confidence: NDArray,
-    correct: NDArray,
-    bins: int = 15,
-    binning: Binning = "width",
-    *,
-    weights: Floats | None = None,
+    confidence: NDArray, correct: NDArray, bins: int = 15, binning: Binning = "width", *, weights: Floats | None = None
 ) -> Reliability:
     """Confidence and accuracy, bin by bin.
 
@@ -83,12 +78,7 @@ def reliability(
 
 
 def ece(
-    confidence: NDArray,
-    correct: NDArray,
-    bins: int = 15,
-    binning: Binning = "width",
-    *,
-    weights: Floats | None = None,
+    confidence: NDArray, correct: NDArray, bins: int = 15, binning: Binning = "width", *, weights: Floats | None = None
 ) -> float:
     """Expected calibration error in [0, 1]: the mean over examples of their bin's |accuracy - confidence|.
 
@@ -100,36 +90,21 @@ def ece(
 
 
 def rms_calibration_error(
-    confidence: NDArray,
-    correct: NDArray,
-    bins: int = 15,
-    binning: Binning = "width",
-    *,
-    weights: Floats | None = None,
+    confidence: NDArray, correct: NDArray, bins: int = 15, binning: Binning = "width", *, weights: Floats | None = None
 ) -> float:
     """As :func:`ece`, but the root of the mean square (Hendrycks et al., ICLR 2019)."""
     return prepared_rms_calibration_error(confidence, correct, bins, binning)(weights)
 
 
 def max_calibration_error(
-    confidence: NDArray,
-    correct: NDArray,
-    bins: int = 15,
-    binning: Binning = "width",
-    *,
-    weights: Floats | None = None,
+    confidence: NDArray, correct: NDArray, bins: int = 15, binning: Binning = "width", *, weights: Floats | None = None
 ) -> float:
     """As :func:`ece`, but the largest gap of all bins that hold an example (Naeini et al., AAAI 2015)."""
     return prepared_max_calibration_error(confidence, correct, bins, binning)(weights)
 
 
 def debiased_ece(
-    confidence: NDArray,
-    correct: NDArray,
-    bins: int = 15,
-    binning: Binning = "width",
-    *,
-    weights: Floats | None = None,
+    confidence: NDArray, correct: NDArray, bins: int = 15, binning: Binning = "width", *, weights: Floats | None = None
 ) -> float:
     """:func:`ece` less what chance adds to it, in closed form; below 0 where the gaps are smaller than chance makes.
 
@@ -140,12 +115,7 @@ def debiased_ece(
 
 
 def debiased_squared_calibration_error(
-    confidence: NDArray,
-    correct: NDArray,
-    bins: int = 15,
-    binning: Binning = "width",
-    *,
-    weights: Floats | None = None,
+    confidence: NDArray, correct: NDArray, bins: int = 15, binning: Binning = "width", *, weights: Floats | None = None
 ) -> float:
     """The mean over examples of their bin's squared gap, less a(1-a)/(n-1): unbiased, so below 0 at times.
 

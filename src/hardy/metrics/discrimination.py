@@ -28,20 +28,13 @@ class RocCurve(NamedTuple):
     true_positive_rate: Floats
 
 
-def auroc(
-    negative_scores: NDArray,
-    positive_scores: NDArray,
-    *,
-    weights_negative: Floats | None = None,
-    weights_positive: Floats | None = None,
-) -> float:
+def auroc(negative_scores: NDArray, positive_scores: NDArray, *, weights: Floats | None = None) -> float:
     """Area under the ROC curve in [0, 1]: the chance that a positive outscores a negative, a tie counting one half.
 
     Args:
         negative_scores: (N,), higher is more suspicious.
         positive_scores: (M,), the suspicious class.
-        weights_negative: float64 (N,), how often each negative counts.
-        weights_positive: float64 (M,), how often each positive counts.
+        weights: float64 (N+M,), how often each example counts, negatives first.
 
     Returns:
         The Mann-Whitney statistic, exact with ties; NaN where a class is empty.
@@ -49,33 +42,20 @@ def auroc(
     Raises:
         UsageError: no examples or no weight at all, NaN scores.
     """
-    figure = prepared_auroc(negative_scores, positive_scores)
-    return figure(_joined(negative_scores, positive_scores, weights_negative, weights_positive))
+    return prepared_auroc(negative_scores, positive_scores)(weights)
 
 
-def aupr(
-    negative_scores: NDArray,
-    positive_scores: NDArray,
-    *,
-    weights_negative: Floats | None = None,
-    weights_positive: Floats | None = None,
-) -> float:
+def aupr(negative_scores: NDArray, positive_scores: NDArray, *, weights: Floats | None = None) -> float:
     """Average precision in [0, 1], the positive class being the suspicious one; arguments as in :func:`auroc`.
 
     The sum over thresholds of precision times the gain in recall, without interpolation. A score that knows nothing
     gets the share of positives, so figures of different shares do not compare.
     """
-    figure = prepared_aupr(negative_scores, positive_scores)
-    return figure(_joined(negative_scores, positive_scores, weights_negative, weights_positive))
+    return prepared_aupr(negative_scores, positive_scores)(weights)
 
 
 def fpr_at_tpr(
-    negative_scores: NDArray,
-    positive_scores: NDArray,
-    tpr: float = 0.95,
-    *,
-    weights_negative: Floats | None = None,
-    weights_positive: Floats | None = None,
+    negative_scores: NDArray, positive_scores: NDArray, tpr: float = 0.95, *, weights: Floats | None = None
 ) -> float:
     """The share of negatives flagged when at least ``tpr`` of the positives are; arguments as in :func:`auroc`.
 
@@ -86,8 +66,7 @@ def fpr_at_tpr(
     Raises:
         UsageError: also for a ``tpr`` outside (0, 1].
     """
-    figure = prepared_fpr_at_tpr(negative_scores, positive_scores, tpr)
-    return figure(_joined(negative_scores, positive_scores, weights_negative, weights_positive))
+    return prepared_fpr_at_tpr(negative_scores, positive_scores, tpr)(weights)
 
 
 def auroc_interval(negative_scores: NDArray, positive_scores: NDArray, *, level: float = 0.95) -> Interval:
@@ -144,12 +123,7 @@ def prepared_fpr_at_tpr(negative_scores: NDArray, positive_scores: NDArray, tpr:
 
 
 def roc_curve(
-    negative_scores: NDArray,
-    positive_scores: NDArray,
-    points: int = 500,
-    *,
-    weights_negative: Floats | None = None,
-    weights_positive: Floats | None = None,
+    negative_scores: NDArray, positive_scores: NDArray, points: int = 500, *, weights: Floats | None = None
 ) -> RocCurve:
     """The ROC curve for drawing, at most ``points`` of its corners; other arguments as in :func:`auroc`.
 
@@ -160,8 +134,7 @@ def roc_curve(
     """
     if points < 2:
         raise UsageError(f"points: {points}; a curve has at least 2")
-    sweep = _prepared_sweep(negative_scores, positive_scores)
-    false, true = sweep(_joined(negative_scores, positive_scores, weights_negative, weights_positive))
+    false, true = _prepared_sweep(negative_scores, positive_scores)(weights)
     if not (false[-1] and true[-1]):
         raise UsageError("roc_curve: one class is empty; a ROC curve needs negatives and positives")
     false, true = _corners(false, true)
@@ -185,21 +158,6 @@ def _prepared_sweep(negative: NDArray, positive: NDArray) -> Callable[[Floats | 
         )
 
     return sweep
-
-
-def _joined(
-    negative: NDArray, positive: NDArray, weights_negative: NDArray | None, weights_positive: NDArray | None
-) -> Floats:
-    weights = [
-        np.ones(len(scores)) if given is None else np.asarray(given, dtype=np.float64)
-        for scores, given in ((negative, weights_negative), (positive, weights_positive))
-    ]
-    if weights[0].shape != np.shape(negative) or weights[1].shape != np.shape(positive):
-        raise UsageError(
-            f"weights: shapes {weights[0].shape} and {weights[1].shape} for {len(negative)} negatives and "
-            f"{len(positive)} positives; one weight an example"
-        )
-    return np.concatenate(weights)
 
 
 def _area(false: Floats, true: Floats) -> float:

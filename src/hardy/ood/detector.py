@@ -1,17 +1,28 @@
-"""Detectors: a score whose whole fitted state is arrays, so that it can be stored and restored."""
+"""Detectors: a method with its fitted state, all of which is arrays, so that it can be stored and restored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.errors import ContractError, UsageError, unknown
+from hardy.errors import ContractError, UsageError
 from hardy.ood.features import Features
-from hardy.ood.gaussians import Arrays, Doubles
-from hardy.ood.methods import METHODS, Method
+from hardy.ood.kl_matching import KL_MATCHING
+from hardy.ood.layers import LAYERS
+from hardy.ood.learned_score import LEARNED
+from hardy.ood.logit_scores import LOGIT_METHODS
+from hardy.ood.mahalanobis import MAHALANOBIS, RELATIVE_MAHALANOBIS
+from hardy.ood.member_scores import DISAGREEMENT, MUTUAL_INFORMATION
+from hardy.ood.method import Arrays, Doubles, Fit, Method, Need
+from hardy.ood.neighbors import NEAREST_NEIGHBORS
+from hardy.ood.odin import ODIN
+from hardy.ood.react import REACT
+from hardy.ood.vim import VIM, VIM_PER_MEMBER
+from hardy.registry import Registry
 
 COMBINATION = "combination"
 
@@ -37,34 +48,31 @@ class Detector:
         Raises:
             UsageError: the features do not hold what the method needs.
         """
-        reason = lacking(self.name, features)
-        if reason:
-            raise UsageError(f"detector '{self.name}': {reason}")
-        return get_method(self.name).score(dict(self.arrays), features)
+        _check_needs(self.name, features)
+        return DETECTORS[self.name].score(dict(self.arrays), features)
 
 
 def fit_detector(name: str, features: Features, labels: NDArray[np.int64]) -> Detector:
-    """Fit a method on training images alone.
+    """Fit a method on labeled images: training images, or validation images where its ``fitted_on`` says so.
 
     Args:
         name: a name in ``DETECTORS``.
-        features: of training images of the classifier's own classes.
+        features: of images of the classifier's own classes.
         labels: int64 (N,), their classes.
 
     Raises:
         UsageError: unknown name; the features do not hold what the method needs; fewer than two images, or one without
-            a label.
+            a label; a method that is fitted on synthetic outliers too.
     """
-    method = get_method(name)
-    if name == COMBINATION:
-        raise UsageError("the combination is fitted on outliers besides; call fit_combination")
+    method = DETECTORS.find(name)
+    if method.fit is None and method.fitted_on != "nothing":
+        call = "fit_combination" if name == COMBINATION else "choose_odin"
+        raise UsageError(f"detector '{name}' is fitted on {method.fitted_on}; call {call}")
     if len(features) != len(labels):
-        raise UsageError(f"detector '{name}': {len(features)} images and {len(labels)} labels; one label an image")
+        raise UsageError(f"detector '{name}': {len(features)} images and {len(labels)} labels; one label per image")
     if method.fit is None:
         return Detector(name, {})
-    reason = lacking(name, features)
-    if reason:
-        raise UsageError(f"detector '{name}': {reason}")
+    _check_needs(name, features)
     if len(features) < 2 or labels.min() < 0:
         raise UsageError(f"detector '{name}' is fitted on at least two images, each with its class")
     return Detector(name, method.fit(features, labels))
@@ -77,7 +85,7 @@ def restore_detector(name: str, arrays: Mapping[str, NDArray]) -> Detector:
         UsageError: unknown name.
         ContractError: an array that is not of finite numbers.
     """
-    get_method(name)
+    DETECTORS.find(name)
     for key, array in arrays.items():
         if array.dtype.kind != "f" or not np.isfinite(array).all():
             raise ContractError(f"detector '{name}': array '{key}' of {array.dtype} is not of finite floats")
@@ -86,37 +94,41 @@ def restore_detector(name: str, arrays: Mapping[str, NDArray]) -> Detector:
 
 def lacking(name: str, features: Features) -> str:
     """Why a method cannot be used with these features; "" if it can."""
-    match get_method(name).needs:
+    match DETECTORS.find(name).needs:
         case "penultimate":
             return features.reason
         case "layers":
             return "" if features.members[0].layers else "the network has no nn.Conv2d, so no layers to look at"
         case "members":
-            return "" if len(features.members) > 1 else "the classifier is no ensemble, so nobody can disagree"
+            return "" if len(features.members) > 1 else "the classifier is no ensemble, so no members can disagree"
+        case "gradients":
+            return "it takes the classifier and images, not features; call odin_scores"
         case "logits":
             return ""
 
 
-def get_method(name: str) -> Method:
-    """The method of that name.
+def usable(features: Features) -> list[str]:
+    """The methods of unfamiliar inputs that training images and these features are enough for."""
+    return [
+        name for name, it in DETECTORS.items() if it.of_training and not it.of_mistakes and not lacking(name, features)
+    ]
 
-    Raises:
-        UsageError: there is none; the message names the nearest.
-    """
-    if name not in DETECTORS:
-        raise unknown("detector", name, DETECTORS)
-    return DETECTORS[name]
+
+def _check_needs(name: str, features: Features) -> None:
+    reason = lacking(name, features)
+    if reason:
+        raise UsageError(f"detector '{name}': {reason}")
 
 
 def fit_combination(detectors: Sequence[Detector], validation: Features, outliers: Features) -> Detector:
-    """A logistic regression over the ranks of other detectors' scores, fitted on validation images and made outliers.
+    """A logistic regression over the ranks of other detectors' scores, fitted on validation images and outliers.
 
     A score's rank is its place among the scores of both together, from 0 to 1, so that no score's scale matters.
 
     Args:
         detectors: what to combine, each of another name.
         validation: features of images that nothing was fitted on.
-        outliers: features of made outliers; never of a dataset that detection is measured on.
+        outliers: features of synthetic outliers; never of a dataset that detection is measured on.
 
     Raises:
         UsageError: no detector, or nothing to fit on.
@@ -124,7 +136,7 @@ def fit_combination(detectors: Sequence[Detector], validation: Features, outlier
     from sklearn.linear_model import LogisticRegression
 
     if not detectors or not len(validation) or not len(outliers):
-        raise UsageError("a combination needs detectors, validation images and made outliers, at least one of each")
+        raise UsageError("a combination needs detectors, validation images and outliers, at least one of each")
     scores = [np.concatenate([it.scores(validation), it.scores(outliers)]) for it in detectors]
     tables = [np.quantile(each, np.linspace(0.0, 1.0, _RANKS)) for each in scores]
     ranks = np.stack([_ranks(table, each) for table, each in zip(tables, scores, strict=True)], axis=1)
@@ -152,9 +164,63 @@ def _ranks(table: Doubles, scores: Doubles) -> Doubles:
     return (before + after) / (2.0 * len(table))
 
 
-DETECTORS: dict[str, Method] = METHODS | {
-    COMBINATION: Method(
-        "a logistic regression over the ranks of the other scores, fitted on made outliers", _score_combination
-    )
-}
-"""Every score that is a function of features. All but the combination are fitted on training images alone."""
+DETECTORS: Registry[Method] = Registry(
+    "detector",
+    (
+        *LOGIT_METHODS,
+        KL_MATCHING,
+        MUTUAL_INFORMATION,
+        DISAGREEMENT,
+        REACT,
+        MAHALANOBIS,
+        RELATIVE_MAHALANOBIS,
+        NEAREST_NEIGHBORS,
+        VIM,
+        VIM_PER_MEMBER,
+        LAYERS,
+        Method(
+            COMBINATION,
+            "a logistic regression over the ranks of the other scores",
+            "",
+            _score_combination,
+            fitted_on="validation images and synthetic outliers",
+        ),
+        ODIN,
+        LEARNED,
+    ),
+)
+"""Every score, of unfamiliar inputs and of mistakes."""
+
+
+Score = TypeVar("Score", bound=Callable[..., Doubles])
+
+
+def register(
+    *, name: str, title: str, needs: Need = "logits", fit: Fit | None = None, paper: str = ""
+) -> Callable[[Score], Score]:
+    """Register a score of one's own: a decorator of ``(arrays, features) -> float64 (N,)``, higher more suspicious.
+
+    Args:
+        name: what it is called in figures.
+        title: what it computes, in one line.
+        needs: what :class:`Features` have to hold: ``logits``, ``penultimate``, ``layers`` or ``members``.
+        fit: from :class:`Features` and labels, int64 (N,), of training images to arrays; None where nothing is fitted.
+        paper: who proposed it.
+
+    Raises:
+        UsageError: the name is taken.
+
+    >>> @hardy.ood.register(name="smallest_logit", title="the smallest logit")
+    ... def smallest_logit(arrays, features):
+    ...     return features.logits.min(axis=1).astype(float)
+    >>> detector = hardy.ood.detector("smallest_logit", hardy.build_model("compact", width=4))
+    >>> detector(torch.rand(3, 1, 28, 28)).shape
+    (3,)
+    >>> hardy.ood.DETECTORS.remove("smallest_logit")
+    """
+
+    def add(score: Score) -> Score:
+        DETECTORS.add(Method(name, title, paper, score, fit, needs, "training images" if fit else "nothing"))
+        return score
+
+    return add

@@ -59,7 +59,7 @@ class Features:
 
     Attributes:
         logits: float32 (N, K), the classifier's own.
-        members: one entry a member of an ensemble, else one.
+        members: one entry per member of an ensemble; else one.
         reason: why there are no penultimate features; "" where there are.
     """
 
@@ -69,6 +69,27 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.logits)
+
+    @property
+    def member_logits(self) -> Floats:
+        """float32 (M, N, K)."""
+        return np.stack([member.logits for member in self.members])
+
+    @property
+    def mean_logits(self) -> Floats:
+        """float32 (N, K): the mean over the members."""
+        return np.mean([member.logits for member in self.members], axis=0)
+
+    def joint(self) -> tuple[Floats, Head]:
+        """The members taken as one network: penultimate features (N, D) side by side, and the mean of the heads.
+
+        That head maps them to the mean of the members' logits, so every method for one network is one for an ensemble.
+        """
+        parts = [(member.penultimate, member.head) for member in self.members]
+        values = [penultimate for penultimate, _ in parts if penultimate is not None]
+        heads = [head for _, head in parts if head is not None]
+        weight = np.concatenate([head.weight for head in heads], axis=1) / np.float32(len(heads))
+        return np.concatenate(values, axis=1), Head(weight, np.mean([head.bias for head in heads], axis=0))
 
     def of_member(self, number: int) -> Features:
         """The features of one member as those of a classifier of its own."""
@@ -90,6 +111,25 @@ class Features:
                 for member in self.members
             ),
         )
+
+
+def concatenate(parts: Sequence[Features]) -> Features:
+    """The features of several batches of one classifier, as if taken at once."""
+    first = parts[0]
+    members = []
+    for number, like in enumerate(first.members):
+        same = [part.members[number] for part in parts]
+        penultimate = [it.penultimate for it in same if it.penultimate is not None]
+        members.append(
+            Member(
+                np.concatenate([it.logits for it in same]),
+                tuple(np.concatenate(layer) for layer in zip(*(it.layers for it in same), strict=True)),
+                np.concatenate(penultimate) if len(penultimate) == len(parts) else None,
+                like.head,
+            )
+        )
+    reason = next((part.reason for part in parts if part.reason), "")
+    return Features(np.concatenate([part.logits for part in parts]), tuple(members), reason)
 
 
 def extract(classifier: nn.Module, images: Images, batch_size: int = 500) -> Features:
@@ -155,7 +195,7 @@ def _watched(network: nn.Module, images: Images, batch_size: int) -> tuple[Membe
     if watch.linear is None:
         return member, "the network has no nn.Linear, so no penultimate features"
     if any(each.ndim != 2 for each in entered):
-        return member, "the last nn.Linear is not given one vector an image, so there are no penultimate features"
+        return member, "the last nn.Linear is not given one vector per image, so there are no penultimate features"
     head, penultimate = _folded(watch.linear, watch.norm), torch.cat(entered).numpy()
     if not _gives(head, penultimate, member.logits):
         return member, "the logits are not a linear map of what enters the last nn.Linear: no penultimate features"

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from hardy.errors import UsageError
+from hardy.ood.features import Features
 from hardy.ood.logit_scores import SCORES, energy, entropy, margin, max_softmax
 from hardy.ood.member_scores import MEMBER_SCORES
+from hardy.ood.method import Arrays, Doubles, Method
 
 LARGEST = 3
 """So many of the largest logits are seen."""
@@ -18,7 +19,7 @@ LARGEST = 3
 
 @dataclass(frozen=True, eq=False)
 class LearnedScore:
-    """Suspicion as a linear function of standardised features.
+    """The log odds of a mistake as a linear function of standardized features.
 
     Attributes:
         weight: float64 (F,).
@@ -57,7 +58,7 @@ def mistake_features(logits: NDArray, member_logits: NDArray | None = None) -> N
 
 
 def fit_learned_score(features: NDArray, wrong: NDArray) -> LearnedScore:
-    """Fitted on examples that were held out of training.
+    """Fitted on validation examples, which training has not seen.
 
     Args:
         features: (N, F).
@@ -66,6 +67,9 @@ def fit_learned_score(features: NDArray, wrong: NDArray) -> LearnedScore:
     Raises:
         UsageError: no mistake, or nothing but mistakes.
     """
+    # Only fitting needs it, and answering has to start quickly.
+    from sklearn.linear_model import LogisticRegression
+
     wrong = np.asarray(wrong, dtype=bool)
     if wrong.all() or not wrong.any():
         raise UsageError(
@@ -75,3 +79,28 @@ def fit_learned_score(features: NDArray, wrong: NDArray) -> LearnedScore:
     scale = np.where(deviation > 0, deviation, 1.0)
     fitted = LogisticRegression(max_iter=1000).fit((features - mean) / scale, wrong)
     return LearnedScore(fitted.coef_[0], mean, scale, float(fitted.intercept_[0]))
+
+
+def _fit(features: Features, labels: NDArray[np.int64]) -> Arrays:
+    learned = fit_learned_score(_mistake_features(features), features.logits.argmax(axis=1) != labels)
+    return {"weight": learned.weight, "mean": learned.mean, "scale": learned.scale, "bias": np.array(learned.bias)}
+
+
+def _score(arrays: Arrays, features: Features) -> Doubles:
+    learned = LearnedScore(arrays["weight"], arrays["mean"], arrays["scale"], float(arrays["bias"]))
+    return learned(_mistake_features(features))
+
+
+def _mistake_features(features: Features) -> Doubles:
+    return mistake_features(features.logits, features.member_logits if len(features.members) > 1 else None)
+
+
+LEARNED = Method(
+    "learned",
+    "a logistic regression on what other scores say, fitted on the classifier's mistakes",
+    "",
+    _score,
+    _fit,
+    fitted_on="validation images",
+    of_mistakes=True,
+)

@@ -11,6 +11,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from hardy.ood.features import Features
+from hardy.ood.method import Method
+
 Score = Callable[[NDArray], NDArray]
 
 GEN_GAMMA = 0.1
@@ -18,7 +21,7 @@ GEN_GAMMA = 0.1
 
 
 def max_softmax(logits: NDArray) -> NDArray[np.float64]:
-    """(N,): minus the log of the largest probability (Hendrycks and Gimpel, ICLR 2017, arXiv:1610.02136).
+    """(N,): minus the log of the largest probability.
 
     The logarithm keeps the order of one minus the probability and tells apart what float64 would round to a probability
     of 1; so it is taken of the other classes' share.
@@ -27,7 +30,7 @@ def max_softmax(logits: NDArray) -> NDArray[np.float64]:
 
 
 def max_logit(logits: NDArray) -> NDArray[np.float64]:
-    """(N,): minus the largest logit (Hendrycks et al., ICML 2022, arXiv:1911.11132)."""
+    """(N,): minus the largest logit."""
     return -logits.astype(np.float64).max(axis=1)
 
 
@@ -44,21 +47,20 @@ def entropy(logits: NDArray) -> NDArray[np.float64]:
 
 
 def energy(logits: NDArray) -> NDArray[np.float64]:
-    """(N,): the free energy, minus the log of the summed exponentials (Liu et al., NeurIPS 2020, arXiv:2010.03759)."""
+    """(N,): the free energy, minus the log of the summed exponentials."""
     return max_logit(logits) - max_softmax(logits)
 
 
 def uniform_cross_entropy(logits: NDArray) -> NDArray[np.float64]:
     """(N,): minus the cross-entropy from the uniform distribution to the probabilities; at most -log K.
 
-    The score of outlier exposure (Hendrycks et al., ICLR 2019, arXiv:1812.04606): the smaller the cross-entropy, the
-    nearer the answer is to no answer.
+    The smaller the cross-entropy, the nearer the answer is to no answer.
     """
     return _below_the_largest(logits).mean(axis=1) - max_softmax(logits)
 
 
 def generalized_entropy(logits: NDArray) -> NDArray[np.float64]:
-    """(N,): GEN, the sum of (p(1-p))^0.1 over classes (Liu, Lochman and Zach, CVPR 2023)."""
+    """(N,): GEN, the sum of (p(1-p))^0.1 over classes."""
     below = _below_the_largest(logits)
     log_p = below - max_softmax(logits)[:, None]
     # One minus the largest probability is the share of the others; of 1 - p itself rounding would leave nothing.
@@ -73,12 +75,26 @@ def _below_the_largest(logits: NDArray) -> NDArray[np.float64]:
     return ordered - ordered[:, -1:]
 
 
-SCORES: dict[str, Score] = {
-    "max_softmax": max_softmax,
-    "max_logit": max_logit,
-    "margin": margin,
-    "entropy": entropy,
-    "energy": energy,
-    "uniform_cross_entropy": uniform_cross_entropy,
-    "generalized_entropy": generalized_entropy,
+_PAPERS: dict[Score, str] = {
+    max_softmax: "Hendrycks and Gimpel, ICLR 2017, arXiv:1610.02136",
+    max_logit: "Hendrycks et al., ICML 2022, arXiv:1911.11132",
+    margin: "",
+    entropy: "",
+    energy: "Liu et al., NeurIPS 2020, arXiv:2010.03759",
+    uniform_cross_entropy: "outlier exposure's score, Hendrycks et al., ICLR 2019, arXiv:1812.04606",
+    generalized_entropy: "Liu, Lochman and Zach, CVPR 2023",
 }
+SCORES: dict[str, Score] = {score.__name__: score for score in _PAPERS}
+
+
+def _method(score: Score, paper: str) -> Method:
+    # The logits of an ensemble are log probabilities: their energy is always 0, and their size says only what the
+    # softmax says. These two scores look at how large logits are, so they take the mean of the members' logits.
+    def scored(_: object, features: Features) -> NDArray[np.float64]:
+        return score(features.mean_logits if score in (energy, max_logit) else features.logits)
+
+    title = (score.__doc__ or "").split("\n")[0].removeprefix("(N,): ").removesuffix(".")
+    return Method(score.__name__, title, paper, scored)
+
+
+LOGIT_METHODS = tuple(_method(score, paper) for score, paper in _PAPERS.items())

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
-from hardy.ood.logit_scores import Score
+from hardy.ood.features import Features
+from hardy.ood.logit_scores import Score, entropy
+from hardy.ood.method import Doubles, Method
 
 
 def disagreement(member_logits: NDArray) -> NDArray[np.float64]:
@@ -18,7 +20,7 @@ def disagreement(member_logits: NDArray) -> NDArray[np.float64]:
 
 
 def mutual_information(member_logits: NDArray) -> NDArray[np.float64]:
-    """(N,): the mean divergence from the members' mean answer, in nats (Lakshminarayanan et al., NeurIPS 2017).
+    """(N,): the mean divergence from the members' mean answer, in nats.
 
     It is the entropy of the mean less the mean of the entropies; as a divergence it is never below 0.
     """
@@ -28,3 +30,21 @@ def mutual_information(member_logits: NDArray) -> NDArray[np.float64]:
 
 
 MEMBER_SCORES: dict[str, Score] = {"disagreement": disagreement, "mutual_information": mutual_information}
+
+
+def _entropy_gap(_: object, features: Features) -> Doubles:
+    return entropy(features.logits) - np.mean([entropy(member.logits) for member in features.members], axis=0)
+
+
+_PAPER = "Lakshminarayanan et al., NeurIPS 2017, arXiv:1612.01474"
+MUTUAL_INFORMATION = Method(
+    "mutual_information", "how much the members of an ensemble disagree, in nats", _PAPER, _entropy_gap, needs="members"
+)
+DISAGREEMENT = Method(
+    "disagreement",
+    "the variance of the members' probabilities, summed over the classes",
+    _PAPER,
+    lambda _, features: disagreement(features.member_logits),
+    needs="members",
+    of_mistakes=True,
+)

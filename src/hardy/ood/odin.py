@@ -1,4 +1,4 @@
-"""ODIN: a temperature, and a small step that makes the answer surer (Liang, Li and Srikant, ICLR 2018).
+"""ODIN: a temperature, and a small step that makes the answer more confident (Liang, Li and Srikant, ICLR 2018).
 
 Such a step helps images of the training distribution more than others. It needs the classifier and its gradients, so it
 is no function of features and has its own path.
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from hardy.attacks.attack import value_and_gradient
 from hardy.metrics import auroc
+from hardy.models import predict_logits
 from hardy.ood.logit_scores import max_softmax
+from hardy.ood.method import Arrays, Doubles, Method
 from hardy.validation import Images, Labels, Logits
 
 
@@ -32,23 +34,24 @@ EPS = (0.0, 0.03, 0.1, 0.2)
 GRID = tuple(OdinSetting(temperature, eps) for temperature in TEMPERATURES for eps in EPS)
 
 
-def surer(classifier: nn.Module, images: Images, setting: OdinSetting) -> Images:
-    """The images after a step of ``eps`` along the sign of the gradient of the top class's probability.
+def log_odds(logits: Logits, labels: Labels) -> Tensor:
+    """(N,): the log of the odds of these classes. It keeps its gradient where the probability rounds to 1."""
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return logits.gather(1, labels[:, None]).squeeze(1) - others.logsumexp(1)
 
-    float32 (N, C, H, W), clipped to [0, 1]. What is climbed are the odds of the top class, which rise with its
-    probability and keep their gradient where the probability rounds to 1.
+
+def odin_perturb(classifier: nn.Module, images: Images, setting: OdinSetting) -> Images:
+    """The images after a step of ``eps`` along the sign of the gradient of the top class's log odds.
+
+    float32 (N, C, H, W), clipped to [0, 1]. The odds rise with the probability that the paper climbs.
     """
     if setting.eps == 0.0:
         return images
     with torch.no_grad():
         top = classifier(images).argmax(1)
-
-    def log_odds(logits: Logits, labels: Labels) -> Tensor:
-        tempered = logits / setting.temperature
-        others = tempered.scatter(1, labels[:, None], -torch.inf)
-        return tempered.gather(1, labels[:, None]).squeeze(1) - others.logsumexp(1)
-
-    _, gradient = value_and_gradient(classifier, images, top, log_odds)
+    _, gradient = value_and_gradient(
+        classifier, images, top, lambda logits, labels: log_odds(logits / setting.temperature, labels)
+    )
     return (images + setting.eps * gradient.sign()).clamp(0.0, 1.0)
 
 
@@ -56,12 +59,8 @@ def odin_scores(
     classifier: nn.Module, images: Images, setting: OdinSetting, batch_size: int = 500
 ) -> NDArray[np.float64]:
     """float64 (N,): max softmax at the temperature, of the images after the step; higher is more suspicious."""
-    logits = []
-    for batch in images.split(batch_size):
-        moved = surer(classifier, batch, setting)
-        with torch.no_grad():
-            logits.append(classifier(moved).double().cpu())
-    return max_softmax(torch.cat(logits).numpy() / setting.temperature)
+    perturbed = torch.cat([odin_perturb(classifier, batch, setting) for batch in images.split(batch_size)])
+    return max_softmax(predict_logits(classifier, perturbed, batch_size).double().cpu().numpy() / setting.temperature)
 
 
 def choose_odin(
@@ -71,12 +70,12 @@ def choose_odin(
     grid: Sequence[OdinSetting] = GRID,
     batch_size: int = 500,
 ) -> OdinSetting:
-    """The setting of the grid with the largest AUROC of made outliers against validation images; the first of equals.
+    """The setting of the grid with the largest AUROC of outliers against validation images; the first of equals.
 
     Args:
         classifier: in evaluation mode.
         validation: images that the classifier was not trained on and is not measured on.
-        outliers: made outliers; never images of a dataset that detection is measured on.
+        outliers: synthetic outliers; never images of a dataset that detection is measured on.
         grid: what to choose from.
         batch_size: images at once.
     """
@@ -86,3 +85,17 @@ def choose_odin(
         return auroc(inside, outside)
 
     return max(grid, key=quality)
+
+
+def _score(arrays: Arrays, classifier: nn.Module, images: Images, batch_size: int) -> Doubles:
+    return odin_scores(classifier, images, OdinSetting(**{key: float(it) for key, it in arrays.items()}), batch_size)
+
+
+ODIN = Method(
+    "odin",
+    "max softmax at a temperature, after a step towards the top class",
+    "Liang, Li and Srikant, ICLR 2018, arXiv:1706.02690",
+    _score,
+    needs="gradients",
+    fitted_on="validation images and synthetic outliers",
+)

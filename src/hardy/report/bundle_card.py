@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hardy.deployment import Facts
+from hardy.deployment import BundleManifest
 from hardy.deployment.abstention import RULES
 from hardy.report.page import render
 
 
-def bundle_card(facts: Facts) -> str:
+def bundle_card(manifest: BundleManifest) -> str:
     """The ``README.md`` of a bundle."""
-    return render("bundle.md.j2", facts=facts, rules=facts.rules, rule_titles=RULES)
+    return render("bundle.md.j2", manifest=manifest, rules=manifest.rules, rule_titles=RULES)

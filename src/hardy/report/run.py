@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from hardy.evaluation.evaluate import load_results
-from hardy.evaluation.framework import Property, Results
+from hardy.evaluation.evaluate import Evaluation, load_results
 from hardy.evaluation.scorecard import Scorecard
 from hardy.report.card import write_model_card
 from hardy.report.page import Section, write_report
 from hardy.runs import Run
 
 
-def write_run_report(
-    path: Path, data_dir: Path | None = None, *, evaluation: tuple[Scorecard, Sequence[Property], Results] | None = None
-) -> Path:
+def write_run_report(path: Path, data_dir: Path | None = None, *, evaluation: Evaluation | None = None) -> Path:
     """Write ``report.html`` and ``README.md`` of an evaluated run; returns the page.
 
-    ``evaluation`` is what was just evaluated there, so that it is not read from the run's records again.
+    What ``evaluation`` holds is not read from the run's records again.
 
     Raises:
         RunError: the run holds no evaluation, or records are missing or damaged.
@@ -27,7 +23,7 @@ def write_run_report(
         chosen, results = load_results(Run.open(path), data_dir)
         scorecard = Scorecard.read(path / "scorecard.json")
     else:
-        scorecard, chosen, results = evaluation
+        chosen, results, scorecard = evaluation.properties, evaluation.results, evaluation.scorecard
     sections = [Section(prop.name, prop.title, prop.description, prop.draw(results)) for prop in chosen]
     page = path / "report.html"
     write_report(page, scorecard, sections)

@@ -12,23 +12,22 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from hardy.augmentations import augment, mixes
 from hardy.data import available, load_dataset
 from hardy.devices import choose_device
 from hardy.errors import UsageError
-from hardy.evaluation.framework import Budget
+from hardy.evaluation.budget import BudgetName
 from hardy.models import build_model
 from hardy.rng import Randomness, derive, host_generator
+from hardy.studies.augmentation_metrics import NOISE, ROTATION, Sizes, augmentation_property
 from hardy.studies.augmentation_page import make_page
-from hardy.studies.conditions import NOISE, ROTATION, Sizes, make_conditions, try_on
 from hardy.studies.framework import Options, Prepared, Study
 from hardy.training import Recipe, Split, fit
-from hardy.training.recipes import get_recipe
+from hardy.training.recipes import RECIPES
 from hardy.validation import Targets
 
 SHARES = (10, 20, 30, 100)
@@ -46,7 +45,7 @@ STUDIED: dict[str, dict[str, float]] = {
 }
 CONTROLS = ("duplicated", "steps")
 BASE = "none"
-_HELD_OUT = 1000
+_VALIDATION = 1000
 _BATCH = 500
 
 
@@ -58,7 +57,7 @@ class Effort(NamedTuple):
     sizes: Sizes
 
 
-EFFORTS: dict[Budget, Effort] = {
+EFFORTS: dict[BudgetName, Effort] = {
     "quick": Effort(10_000, 1, Sizes(500, 300, 50, 100, 300)),
     "standard": Effort(55_000, 2, Sizes(2000, 1000, 400, 500, 1000)),
     "full": Effort(55_000, 5, Sizes(10_000, 5000, 1000, 1000, 2000)),
@@ -109,24 +108,13 @@ def training_list(arm: Arm, images: int, passes: int) -> tuple[Tensor, Tensor]:
 
 def prepare(options: Options) -> Prepared:
     recipe = _recipe(options.model)
-    effort = _effort(options)
+    effort = EFFORTS[options.budget]
     device = choose_device(options.device)
     train = load_dataset("mnist/train", options.data_dir)
     validation = load_dataset("mnist/validation", options.data_dir)
-    test = load_dataset("mnist/test", options.data_dir)
-    foreign = [
-        load_dataset(name, options.data_dir)
-        for name, reason in available(options.data_dir, "out-of-distribution").items()
-        if reason is None
-    ]
-    foreign = [dataset for dataset in foreign if dataset.images.shape[1:] == test.images.shape[1:]]
-    conditions = [
-        it._replace(images=it.images.to(device), labels=None if it.labels is None else it.labels.to(device))
-        for it in make_conditions(test, foreign, effort.sizes, options.seed)
-    ]
-    first = train.measuring_order()[: effort.images]
+    first = train.measuring_order()[: min(effort.images, options.limit or effort.images)]
     images, labels = train.images[first], train.labels[first]
-    choosing = Split(validation.images[:_HELD_OUT].to(device), validation.labels[:_HELD_OUT].to(device))
+    choosing = Split(validation.images[:_VALIDATION].to(device), validation.labels[:_VALIDATION].to(device))
     classes = len(train.classes)
 
     # The 10 % that are added are among the 20 %, so the four shares of an augmentation are made once.
@@ -135,7 +123,7 @@ def prepare(options: Options) -> Prepared:
         chosen, _ = training_list(Arm(name, 100, seed), len(images), 1)
         return augment_once(images[chosen], labels[chosen], chosen, name, seed, classes)
 
-    def measure(key: str, stop: Callable[[], bool]) -> pl.DataFrame:
+    def train_arm(key: str, stop: Callable[[], bool]) -> nn.Module:
         arm = by_key[key]
         added, order = training_list(arm, len(images), effort.passes)
         pool, targets = images, labels
@@ -149,11 +137,14 @@ def prepare(options: Options) -> Prepared:
         architecture = recipe.architecture(classes)
         classifier = build_model(architecture["name"], **architecture["arguments"])
         classifier.load_state_dict(fitted.weights)
-        return try_on(classifier.eval().to(device), conditions, effort.sizes.attacked, options.seed)
+        return classifier.eval()
 
     by_key = {arm.key: arm for arm in arms_of(options)}
-    data = {dataset.name: dataset.sha256 for dataset in (train, validation, test, *foreign)}
-    return Prepared(list(by_key), {"data": data, "recipe": recipe.to_dict()}, measure)
+    at_hand = [name for name, reason in available(options.data_dir, "out-of-distribution").items() if reason is None]
+    hashes = {name: load_dataset(name, options.data_dir).sha256 for name in ("mnist/test", *at_hand)}
+    data = {dataset.name: dataset.sha256 for dataset in (train, validation)} | hashes
+    facts = {"data": data, "recipe": recipe.to_dict()}
+    return Prepared(list(by_key), facts, train_arm, augmentation_property(effort.sizes))
 
 
 def augment_once(
@@ -171,19 +162,11 @@ def augment_once(
 
 
 def _recipe(name: str) -> Recipe:
-    recipe = get_recipe(name)
+    recipe = RECIPES.find(name)
     if recipe.members:
         raise UsageError(f"recipe '{name}' is an ensemble; the study trains one network, for example compact")
     # All passes are one epoch of a list, so that an arm can have a tenth of a pass more than another.
     return replace(recipe, epochs=1, augmentation={})
-
-
-def _effort(options: Options) -> Effort:
-    effort = EFFORTS[options.budget]
-    if options.limit is None:
-        return effort
-    sizes = Sizes(*(min(size, options.limit) for size in effort.sizes))
-    return Effort(min(effort.images, options.limit), effort.passes, sizes)
 
 
 AUGMENTATION = Study(
@@ -192,7 +175,7 @@ AUGMENTATION = Study(
     model="fast",
     parts=tuple(STUDIED),
     prepare=prepare,
-    summarise=lambda options, records: make_page(
-        options, [(arm.added, arm.share, arm.key) for arm in arms_of(options)], records
+    summarize=lambda options, metrics: make_page(
+        options, [(arm.added, arm.share, arm.key) for arm in arms_of(options)], metrics
     ),
 )

@@ -1,14 +1,13 @@
-"""The page of the augmentation study, made from records alone."""
+"""The page of the augmentation study, made from the results of its trainings alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import polars as pl
-
+from hardy.evaluation.framework import Metric, MetricKind
 from hardy.report.markdown import bullets, table
-from hardy.studies.conditions import ATTACK_STEPS, FIGURES, NOISE, ROTATION, THREAT, Figure
+from hardy.studies.augmentation_metrics import ATTACK_STEPS, KINDS, NOISE, ROTATION, THREAT
 from hardy.studies.framework import Options, Page
 from hardy.studies.paired import Gain, Spread, gain, spreads
 
@@ -36,85 +35,76 @@ class Verdict(NamedTuple):
     survives: int
 
 
-def make_page(options: Options, arms: Sequence[tuple[str, int, str]], records: Mapping[str, pl.DataFrame]) -> Page:
+class _Table(NamedTuple):
+    """By the metric's name and the group: the figures, and what they say beside the controls."""
+
+    groups: Sequence[Group]
+    means: Mapping[str, Mapping[Group, Spread]]
+    verdicts: Mapping[str, Mapping[Group, Verdict]]
+
+
+def make_page(options: Options, arms: Sequence[tuple[str, int, str]], metrics: Mapping[str, Sequence[Metric]]) -> Page:
     """All figures with their paired differences, as JSON values and as Markdown.
 
     Args:
         options: of the study.
         arms: added, share and key of each training, seed by seed.
-        records: of each training, by its key.
+        metrics: of each training, by its key, one for each of ``KINDS``.
     """
     groups: dict[Group, list[str]] = {}
     for added, share, key in arms:
         groups.setdefault((added, share), []).append(key)
-    means = {figure.name: _spreads(figure, groups, records) for figure in FIGURES}
-    verdicts = {
-        figure.name: {group: judge(figure, means[figure.name], group) for group in groups if _is_augmented(group)}
-        for figure in FIGURES
+    means = {
+        kind.name: spreads({group: [metrics[key][place] for key in keys] for group, keys in groups.items()})
+        for place, kind in enumerate(KINDS)
     }
-    sentences = _sentences(groups, means, verdicts)
-    return Page(_as_json(groups, means, verdicts, sentences), _markdown(options, groups, means, verdicts, sentences))
+    augmented = [group for group in groups if group != _BASE and group[0] not in _CONTROLS]
+    verdicts = {kind.name: {group: judge(kind, means[kind.name], group) for group in augmented} for kind in KINDS}
+    found = _Table(list(groups), means, verdicts)
+    sentences = _sentences(found)
+    return Page(_as_json(found, sentences), _markdown(options, found, sentences))
 
 
-def _spreads(
-    figure: Figure, groups: Mapping[Group, Sequence[str]], records: Mapping[str, pl.DataFrame]
-) -> dict[Group, Spread]:
-    named = {f"{added}-{share}": keys for (added, share), keys in groups.items()}
-    strata = figure.strata(records[next(iter(named.values()))[0]])
-    found = spreads({name: [figure.compute(records[key]) for key in keys] for name, keys in named.items()}, strata)
-    return dict(zip(groups, found.values(), strict=True))
-
-
-def _is_augmented(group: Group) -> bool:
-    return group != _BASE and group[0] not in _CONTROLS
-
-
-def judge(figure: Figure, means: Mapping[Group, Spread], group: Group) -> Verdict:
-    """Hold an arm against the controls of its share."""
+def judge(kind: MetricKind, means: Mapping[Group, Spread], group: Group) -> Verdict:
+    """Compare an arm with the controls of its share."""
     gains = {control: gain(means[group], means[control, group[1]]) for control in _CONTROLS}
-    sign = 1 if figure.higher_is_better else -1
+    sign = 1 if kind.higher_is_better else -1
     directions = {sign * it.direction for it in gains.values()}
     return Verdict(gains, directions.pop() if len(directions) == 1 else 0)
 
 
-def _sentences(
-    groups: Mapping[Group, Sequence[str]],
-    means: Mapping[str, Mapping[Group, Spread]],
-    verdicts: Mapping[str, Mapping[Group, Verdict]],
-) -> list[str]:
-    found = []
-    for figure in FIGURES:
-        better = _listed(group for group, it in verdicts[figure.name].items() if it.survives > 0)
-        worse = _listed(group for group, it in verdicts[figure.name].items() if it.survives < 0)
-        found.append(
-            f"{figure.title}: "
+def _sentences(found: _Table) -> list[str]:
+    sentences = []
+    for kind in KINDS:
+        verdicts = found.verdicts[kind.name].items()
+        better = _listed(group for group, it in verdicts if it.survives > 0)
+        worse = _listed(group for group, it in verdicts if it.survives < 0)
+        sentences.append(
+            f"{kind.title}: "
             + (f"the gain over both controls survives for {better}" if better else "no gain survives both controls")
             + (f"; worse than both are {worse}" if worse else "")
             + "."
         )
-    largest = max(share for _, share in groups)
+    largest = max(share for _, share in found.groups)
     for control, words in (("duplicated", "duplicated clean images"), ("steps", "additional gradient steps")):
-        apart = [
-            f"{figure.title} {_signed(figure, it)}"
-            for figure in FIGURES
-            if (it := gain(means[figure.name][control, largest], means[figure.name][_BASE])).direction
-        ]
-        found.append(
+        gains = {kind: gain(found.means[kind.name][control, largest], found.means[kind.name][_BASE]) for kind in KINDS}
+        apart = [f"{kind.title} {_signed(kind, it)}" for kind, it in gains.items() if it.direction]
+        sentences.append(
             f"Against nothing added, {largest} % of {words} change "
             + (", ".join(apart) if apart else "no figure by more than its interval")
             + "."
         )
     for name in ("rotated", "noisy"):
-        reached = [group for group, it in means[name].items() if it.value >= _CLAIMED]
-        found.append(
-            f"At least 99 % on {name} images: {len(reached)} of {len(groups)} arms"
-            + (f" ({_listed(reached)})" if reached and len(reached) < len(groups) else "")
+        reached = [group for group, it in found.means[name].items() if it.value >= _CLAIMED]
+        sentences.append(
+            f"At least 99 % on {name} images: {len(reached)} of {len(found.groups)} arms"
+            + (f" ({_listed(reached)})" if reached and len(reached) < len(found.groups) else "")
             + "."
         )
-    return found
+    return sentences
 
 
-def _listed(groups: Any) -> str:
+def _listed(groups: Iterable[Group]) -> str:
     """``rotate (10, 20 %) and mixup (100 %)``."""
     shares: dict[str, list[int]] = {}
     for added, share in groups:
@@ -123,61 +113,40 @@ def _listed(groups: Any) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) if parts else ""
 
 
-def _percent(figure: Figure, value: float) -> str:
-    return f"{value:.4f}" if figure.name == "ood_auroc" else f"{value:.2%}"
+def _value(kind: MetricKind, value: float) -> str:
+    return f"{value:.2%}" if kind.unit == "share" else f"{value:.4f}"
 
 
-def _signed(figure: Figure, it: Gain) -> str:
-    scale, places = (1.0, 4) if figure.name == "ood_auroc" else (100.0, 2)
+def _signed(kind: MetricKind, it: Gain) -> str:
+    scale, places = (100.0, 2) if kind.unit == "share" else (1.0, 4)
     value, low, high = (f"{scale * number:+.{places}f}" for number in it)
     return f"{value} [{low}, {high}]"
 
 
-def _mark(verdict: Verdict | None) -> str:
-    return {1: " ▲", -1: " ▼"}.get(verdict.survives, "") if verdict else ""
+def _markdown(options: Options, found: _Table, sentences: Sequence[str]) -> str:
+    def entry(kind: MetricKind, group: Group) -> str:
+        verdict = found.verdicts[kind.name].get(group)
+        mark = {1: " ▲", -1: " ▼"}.get(verdict.survives, "") if verdict else ""
+        return _value(kind, found.means[kind.name][group].value) + mark
 
-
-def _markdown(
-    options: Options,
-    groups: Mapping[Group, Sequence[str]],
-    means: Mapping[str, Mapping[Group, Spread]],
-    verdicts: Mapping[str, Mapping[Group, Verdict]],
-    sentences: Sequence[str],
-) -> str:
-    header = ("added", "share", *(figure.title for figure in FIGURES))
-    rows = [
-        (
-            added,
-            f"{share} %",
-            *(
-                _percent(figure, means[figure.name][added, share].value)
-                + _mark(verdicts[figure.name].get((added, share)))
-                for figure in FIGURES
-            ),
-        )
-        for added, share in groups
-    ]
-    numeric = range(1, len(header))
+    header = ("added", "share", *(kind.title for kind in KINDS))
+    rows = [(group[0], f"{group[1]} %", *(entry(kind, group) for kind in KINDS)) for group in found.groups]
     parts = [
         "# Augmentation study",
         _what_was_measured(options),
         _MARKS,
-        table(header, rows, numeric),
+        table(header, rows, range(1, len(header))),
         bullets(sentences),
         "## Differences to the controls",
         "In percentage points, OOD AUROC as it is; 95 % intervals.",
     ]
-    for figure in FIGURES:
+    header = ("added", "share", "minus duplicated images", "minus as many steps")
+    for kind in KINDS:
         rows = [
-            (
-                added,
-                f"{share} %",
-                *(_signed(figure, verdicts[figure.name][added, share].gains[control]) for control in _CONTROLS),
-            )
-            for added, share in verdicts[figure.name]
+            (added, f"{share} %", *(_signed(kind, it.gains[control]) for control in _CONTROLS))
+            for (added, share), it in found.verdicts[kind.name].items()
         ]
-        header = ("added", "share", "minus duplicated images", "minus as many steps")
-        parts += [f"### {figure.title}", table(header, rows, range(1, 4))]
+        parts += [f"### {kind.title}", table(header, rows, range(1, 4))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -188,26 +157,21 @@ def _what_was_measured(options: Options) -> str:
         f"Recipe {options.model}, budget {options.budget}, {seeds}{limited}. Means "
         f"over the seeds. Rotated: up to {ROTATION['degrees']:g} degrees. Noisy: Gaussian, standard deviation "
         f"{NOISE['deviation']:g}. Attacked: PGD of {ATTACK_STEPS} steps, {THREAT.norm} {THREAT.eps:g}. MNIST-C: mean "
-        "over the 15 corruptions at their default severity. OOD AUROC: max softmax, mean over the foreign datasets at "
+        "over the 15 corruptions at their default severity. OOD AUROC: max softmax, mean over the OOD datasets at "
         "hand."
     )
 
 
-def _as_json(
-    groups: Mapping[Group, Sequence[str]],
-    means: Mapping[str, Mapping[Group, Spread]],
-    verdicts: Mapping[str, Mapping[Group, Verdict]],
-    sentences: Sequence[str],
-) -> dict[str, Any]:
-    def arm(group: Group) -> dict[str, Any]:
-        figures: dict[str, Any] = {}
-        for figure in FIGURES:
-            figures[figure.name] = {"value": means[figure.name][group].value}
-            if verdict := verdicts[figure.name].get(group):
-                figures[figure.name] |= {
-                    "survives": verdict.survives,
-                    "gains": {control: it._asdict() for control, it in verdict.gains.items()},
-                }
-        return {"added": group[0], "share": group[1], "figures": figures}
+def _as_json(found: _Table, sentences: Sequence[str]) -> dict[str, Any]:
+    def figure(kind: MetricKind, group: Group) -> dict[str, Any]:
+        values: dict[str, Any] = {"value": found.means[kind.name][group].value}
+        if verdict := found.verdicts[kind.name].get(group):
+            gains = {control: it._asdict() for control, it in verdict.gains.items()}
+            values |= {"survives": verdict.survives, "gains": gains}
+        return values
 
-    return {"arms": [arm(group) for group in groups], "sentences": list(sentences)}
+    arms = [
+        {"added": added, "share": share, "figures": {kind.name: figure(kind, (added, share)) for kind in KINDS}}
+        for added, share in found.groups
+    ]
+    return {"arms": arms, "sentences": list(sentences)}

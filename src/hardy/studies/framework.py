@@ -1,7 +1,7 @@
-"""What a study is: arms that are trained and measured one by one, and a page made from what was measured.
+"""What a study is: arms that are trained and evaluated one by one, and a page made from their results.
 
-Each arm is one file of records, written whole or not at all, and depends on no other arm: a study that was stopped goes
-on at the first arm that is missing, to the same figures.
+Each arm is a run folder with an evaluation, and depends on no other arm: a study that was stopped goes on at the first
+arm that is missing, to the same figures.
 """
 
 from __future__ import annotations
@@ -10,18 +10,24 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-import polars as pl
+from torch import nn
 
 from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError, unknown
-from hardy.evaluation.framework import Budget
-from hardy.evaluation.records import read
-from hardy.files import atomic_write, write_json, write_text
+from hardy.evaluation.budget import BudgetName, find_budget
+from hardy.evaluation.evaluate import load_results, measure
+from hardy.evaluation.framework import Metric, Property
+from hardy.evaluation.properties import PROPERTIES
+from hardy.evaluation.sources import sources_of
+from hardy.evaluation.subject import subject_of
+from hardy.files import write_json, write_text
 from hardy.runs import Run, environment
 from hardy.training.interrupt import stop_on_signal
 from hardy.training.loop import Stopped
+
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,12 @@ class Options:
     """What every study takes.
 
     Attributes:
-        model: the recipe whose network and optimiser are used.
-        seeds: how many trainings an arm has.
+        model: the recipe whose network and optimizer are used.
+        seeds: how many trainings each arm has.
         seed: the first of them.
         budget: how much is trained and measured.
         only: names of the parts of the study that are wanted; all where it is empty.
-        limit: at most so many training images, and test images a figure.
+        limit: at most so many training images, and test images per figure.
         device: ``auto``, ``cpu``, ``cuda``, …
         data_dir: where to look for datasets first.
     """
@@ -42,7 +48,7 @@ class Options:
     model: str
     seeds: int = 3
     seed: int = 0
-    budget: Budget = "standard"
+    budget: BudgetName = "standard"
     only: tuple[str, ...] = ()
     limit: int | None = None
     device: str = "auto"
@@ -55,12 +61,14 @@ class Prepared(NamedTuple):
     Attributes:
         arms: names of arms, which are file names too, in order.
         facts: what the figures depend on besides the options, as JSON values: datasets and their hashes.
-        measure: trains and measures one arm; asks now and then whether to stop.
+        train: trains one arm; asks now and then whether to stop.
+        measured: what each trained arm is evaluated by.
     """
 
     arms: Sequence[str]
     facts: dict[str, Any]
-    measure: Callable[[str, Callable[[], bool]], pl.DataFrame]
+    train: Callable[[str, Callable[[], bool]], nn.Module]
+    measured: Property
 
 
 class Page(NamedTuple):
@@ -88,7 +96,7 @@ class Study:
         model: the recipe it uses unless another is named.
         parts: what ``only`` may name.
         prepare: loads what all arms share.
-        summarise: from the options and each arm's records to the page; trains and measures nothing.
+        summarize: from the options and each arm's metrics to the page; trains and measures nothing.
     """
 
     name: str
@@ -96,12 +104,12 @@ class Study:
     model: str
     parts: tuple[str, ...]
     prepare: Callable[[Options], Prepared]
-    summarise: Callable[[Options, Mapping[str, pl.DataFrame]], Page]
+    summarize: Callable[[Options, Mapping[str, Sequence[Metric]]], Page]
 
 
 def run_study(
     study: Study,
-    out: Path,
+    out: str | Path,
     options: Options,
     *,
     resume: bool = False,
@@ -115,6 +123,7 @@ def run_study(
         UsageError: unknown part, budget or device; fewer than one seed or example.
     """
     _check(study, options)
+    out = Path(out)
     run = Run.open_or_create(out) if resume else Run.create(out)
     found = run.manifest.get("study")
     if found is None and len(run.manifest) > 1:
@@ -129,19 +138,30 @@ def run_study(
     run.manifest["study"] = asked | {"environment": environment(described, prepared.facts.get("data", {}))}
     run.save()
 
-    files = {arm: out / "arms" / f"{arm}.parquet" for arm in prepared.arms}
-    missing = [arm for arm, file in files.items() if not file.exists()]
-    with stop_on_signal() as stop:
+    runs = {arm: out / "arms" / arm for arm in prepared.arms}
+    missing = [arm for arm, path in runs.items() if not (path / "scorecard.json").exists()]
+    sources = sources_of("mnist", data_dir=options.data_dir)
+    with PROPERTIES.holding(prepared.measured), stop_on_signal() as stop:
         for done, arm in enumerate(missing):
             report(Progress(done, len(missing), arm))
             if stop():
-                raise Stopped(f"stopped with {len(missing) - done} of {len(files)} arms to go; go on with --resume")
-            records = prepared.measure(arm, stop)
-            with atomic_write(files[arm]) as aside:
-                records.write_parquet(aside)
-    report(Progress(len(missing), len(missing), ""))
-    page = study.summarise(options, {arm: read(file) for arm, file in files.items()})
-    write_json(out / "study.json", {"schema": 1, **asked, "figures": page.figures})
+                raise Stopped(f"stopped with {len(missing) - done} of {len(runs)} arms to go; go on with --resume")
+            measure(
+                dataclasses.replace(subject_of(prepared.train(arm, stop)), name=arm),
+                sources,
+                properties=[prepared.measured.name],
+                budget=options.budget,
+                limit=options.limit,
+                out=runs[arm],
+                seed=options.seed,
+                device=options.device,
+                resume=True,
+                progress=False,
+            )
+        report(Progress(len(missing), len(missing), ""))
+        results = {arm: load_results(Run.open(path), options.data_dir)[1] for arm, path in runs.items()}
+    page = study.summarize(options, {arm: prepared.measured.metrics(it) for arm, it in results.items()})
+    write_json(out / "study.json", {"schema": SCHEMA, **asked, "figures": page.figures})
     write_text(out / "study.md", page.markdown)
     return page
 
@@ -150,8 +170,7 @@ def _check(study: Study, options: Options) -> None:
     for part in options.only:
         if part not in study.parts:
             raise unknown(f"part of the study '{study.name}'", part, study.parts)
-    if options.budget not in get_args(Budget):
-        raise UsageError(f"unknown budget '{options.budget}'; known: {', '.join(get_args(Budget))}")
+    find_budget(options.budget)
     if options.seeds < 1:
         raise UsageError(f"seeds {options.seeds}: a study takes at least one")
     if options.limit is not None and options.limit < 1:

@@ -1,1 +1,1 @@
-"""Images that are made: letters, photographs of characters, outliers, and transforms of what is measured on."""
+"""Synthetic images: letters, photographs of characters, outliers, and transforms of what is measured on."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SIDE = 28
 BOX = 20
-"""MNIST's digits lie in a box of 20x20 pixels, inside a field of 28x28, whose centre is their centre of mass."""
+"""MNIST's digits lie in a box of 20x20 pixels, inside a field of 28x28, whose center is their center of mass."""
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -32,26 +32,26 @@ EXPOSURE_FONTS = (
     *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldItalic")),
     *(f"cm{style}10" for style in ("mi", "r", "ss")),
 )
-"""The other half, which made outliers are drawn with: what is measured on stays unseen, font by font."""
+"""The other half, which synthetic outliers are drawn with: what is measured on stays unseen, font by font."""
 
 VARIANTS = 18
 """How often each letter of each font is drawn."""
 
 _DRAWN_SIDE = 160
-"""Letters are drawn large, turned, and then made small, so that they get the grey edges of MNIST's digits."""
+"""Letters are drawn large, turned, and then made small, so that they get the gray edges of MNIST's digits."""
 
 
-class Made(NamedTuple):
+class Glyphs(NamedTuple):
     """uint8 (N, 28, 28), white on black, and int64 (N,)."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
 
-def letter_glyphs() -> Made:
+def letter_glyphs() -> Glyphs:
     """1,980 letters A to J: 11 fonts, each letter drawn 18 times, turned by up to 15 degrees, 14 to 20 pixels large.
 
-    Like notMNIST in kind (Bulatov 2011), and small and centred like MNIST; not the same images as notMNIST's. The
+    Like notMNIST in kind (Bulatov 2011), and small and centered like MNIST; not the same images as notMNIST's. The
     pixels may differ a little between versions of Pillow and of FreeType.
 
     Raises:
@@ -69,9 +69,9 @@ def letter_glyphs() -> Made:
                 angle = float(rng.uniform(-15.0, 15.0))
                 side = int(rng.integers(14, BOX, endpoint=True))
                 turned = drawn.rotate(angle, resample=Image.Resampling.BICUBIC)
-                images.append(centred_by_mass(_fitted(turned, side)))
+                images.append(centered_by_mass(_fitted(turned, side)))
                 labels.append(label)
-    return Made(np.stack(images), np.array(labels, dtype=np.int64))
+    return Glyphs(np.stack(images), np.array(labels, dtype=np.int64))
 
 
 def drawn_letter(font: str, letter: str, side: int) -> NDArray[np.uint8]:
@@ -87,8 +87,8 @@ def drawn_letter(font: str, letter: str, side: int) -> NDArray[np.uint8]:
     return field
 
 
-def centred_by_mass(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Place a picture, uint8 (H, W) of at most 28x28, in a black 28x28 field so that its centre of mass is in the
+def centered_by_mass(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Place a picture, uint8 (H, W) of at most 28x28, in a black 28x28 field so that its center of mass is in the
     middle, up to half a pixel, or as near as it gets without losing a row or a column.
     """
     weights = picture.astype(np.int64)
@@ -111,7 +111,7 @@ def _font_folder() -> Path:
 
 def _offset(mass: NDArray[np.int64], length: int) -> int:
     total, moment = int(mass.sum()), int((mass * np.arange(length)).sum())
-    # In whole numbers: the field's middle, 13.5, less the centre of mass, rounded half up.
+    # In whole numbers: the field's middle, 13.5, less the center of mass, rounded half up.
     offset = (14 * total - moment) // total if total else (SIDE - length) // 2
     return min(max(offset, 0), SIDE - length)
 

@@ -1,4 +1,4 @@
-"""Made outliers: images that belong to no class, for exposure in training, for fitting detectors and for tests.
+"""Synthetic outliers: images that belong to no class, for exposure in training, for fitting detectors and for tests.
 
 A family is a function ``(images, rng) -> images``. It takes float32 (N, C, H, W) in [0, 1], of which some families use
 no more than the shape, and gives as many outliers of that shape. What it makes of an example depends on that example
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hardy.errors import UsageError, unknown
+from hardy.errors import UsageError
+from hardy.registry import Registry
 from hardy.rng import Randomness
 from hardy.synthetic.glyphs import EXPOSURE_FONTS, drawn_letter
 from hardy.validation import Images
@@ -32,8 +33,9 @@ _SCALES = (1, 2, 4, 7)
 
 
 class Outliers(NamedTuple):
-    """A family of made outliers."""
+    """A family of synthetic outliers: its name, function and description."""
 
+    name: str
     function: Callable[[Images, Randomness], Images]
     description: str
 
@@ -105,10 +107,10 @@ def noise(images: Images, rng: Randomness) -> Images:
 def gray_crops(images: Images, rng: Randomness) -> Images:
     """A small part of the image, enlarged three to seven times, on a gray ground."""
     share = 1.0 / rng.uniform(1, low=3.0, high=7.0)
-    centre = rng.uniform(2, low=-0.5, high=0.5, draw=1)
+    center = rng.uniform(2, low=-0.5, high=0.5, draw=1)
     theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0] = theta[:, 1, 1] = share.squeeze(1)
-    theta[:, :, 2] = centre
+    theta[:, :, 2] = center
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     crop = F.grid_sample(images, grid, align_corners=False)
     ground = rng.uniform(1, 1, 1, low=0.1, high=0.6, draw=2)
@@ -122,7 +124,7 @@ def permuted_pixels(images: Images, rng: Randomness) -> Images:
 
 
 def glyphs(images: Images, rng: Randomness) -> Images:
-    """Letters and signs in the fonts that the dataset ``glyphs`` does not use, turned, of random size, off centre.
+    """Letters and signs in the fonts that the dataset ``glyphs`` does not use, turned, of random size, off center.
 
     Raises:
         DataError: Pillow or matplotlib is not installed.
@@ -150,19 +152,22 @@ def _glyph_bank() -> Tensor:
     return torch.from_numpy(np.stack(drawn))
 
 
-OUTLIERS: dict[str, Outliers] = {
-    "pieces": Outliers(pieces, "the image's own pieces in another order"),
-    "strokes": Outliers(strokes, "curves of a pen"),
-    "textures": Outliers(textures, "waves, smooth or black and white"),
-    "noise": Outliers(noise, "Gaussian noise of many grains"),
-    "gray_crops": Outliers(gray_crops, "enlarged parts of the image on gray"),
-    "permuted_pixels": Outliers(permuted_pixels, "the image's pixels in random order"),
-    "glyphs": Outliers(glyphs, "letters and signs in fonts that the dataset glyphs does not use"),
-}
+OUTLIERS: Registry[Outliers] = Registry(
+    "family of outliers",
+    (
+        Outliers("pieces", pieces, "the image's own pieces in another order"),
+        Outliers("strokes", strokes, "curves of a pen"),
+        Outliers("textures", textures, "waves, smooth or black and white"),
+        Outliers("noise", noise, "Gaussian noise of many grains"),
+        Outliers("gray_crops", gray_crops, "enlarged parts of the image on gray"),
+        Outliers("permuted_pixels", permuted_pixels, "the image's pixels in random order"),
+        Outliers("glyphs", glyphs, "letters and signs in fonts that the dataset glyphs does not use"),
+    ),
+)
 
 
 def make_outliers(images: Images, rng: Randomness, families: Sequence[str] = tuple(OUTLIERS)) -> Images:
-    """Outliers of these families, one an image; which family is drawn for each example.
+    """Outliers of these families, one per image; which family is drawn for each example.
 
     Args:
         images: float32 (N, C, H, W) in [0, 1].
@@ -177,13 +182,11 @@ def make_outliers(images: Images, rng: Randomness, families: Sequence[str] = tup
     """
     if not families:
         raise UsageError(f"no family of outliers is named; known: {', '.join(OUTLIERS)}")
-    for name in families:
-        if name not in OUTLIERS:
-            raise unknown("family of outliers", name, OUTLIERS)
     made = torch.zeros_like(images)
     drawn = rng.fold("family").integers(len(families), 1).squeeze(1)
     for number, name in enumerate(families):
         chosen = drawn == number
+        family = OUTLIERS.find(name)
         if chosen.any():
-            made[chosen] = OUTLIERS[name].function(images[chosen], rng.select(chosen).fold(name))
+            made[chosen] = family.function(images[chosen], rng.select(chosen).fold(name))
     return made

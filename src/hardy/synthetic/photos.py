@@ -1,7 +1,7 @@
-"""Made photographs: one printed character on paper, with a shadow, noise and blur, anywhere and of any size.
+"""Synthetic photographs: one printed character on paper, with a shadow, noise and blur, anywhere and of any size.
 
-They measure what becomes of real pictures, from the file to the answer. Digits should be answered; letters, empty
-pages and noise should be refused.
+They measure what becomes of real pictures, from the file to the answer. Digits should be answered; letters, blank
+photos and noise should be refused.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SIDES = (96, 128, 192, 256)
 _LARGEST_TURN = 12.0
 
 
-class Pages(NamedTuple):
-    """Pages of one kind.
+class Photos(NamedTuple):
+    """Photos of one kind.
 
     Attributes:
         pictures: uint8 (H, W) each, of different sizes.
@@ -41,8 +41,8 @@ class Pages(NamedTuple):
     fonts: list[str]
 
 
-def drawn_pages(characters: str, fonts: Sequence[str], each: int, seed: int) -> Pages:
-    """Each character in each font, ``each`` times: dark ink on light paper, turned by up to 12 degrees, off centre.
+def drawn_photos(characters: str, fonts: Sequence[str], each: int, seed: int) -> Photos:
+    """Each character in each font, ``each`` times: dark ink on light paper, turned by up to 12 degrees, off center.
 
     Raises:
         DataError: Pillow or matplotlib is not installed, or matplotlib has lost a font.
@@ -55,21 +55,21 @@ def drawn_pages(characters: str, fonts: Sequence[str], each: int, seed: int) -> 
                 pictures.append(_photographed(_inked(character, font, rng), rng))
                 drawn.append(character)
                 used.append(font)
-    return Pages(pictures, drawn, used)
+    return Photos(pictures, drawn, used)
 
 
-def blank_pages(count: int, seed: int) -> Pages:
+def blank_photos(count: int, seed: int) -> Photos:
     """Paper with a shadow and noise, and nothing on it."""
     rng = host_generator(seed, "blank pages")
     pictures = []
     for _ in range(count):
         side = int(rng.choice(SIDES))
         pictures.append(_photographed(np.zeros((side, side), np.float32), rng))
-    return Pages(pictures, [""] * count, [""] * count)
+    return Photos(pictures, [""] * count, [""] * count)
 
 
-def noise_pages(count: int, seed: int) -> Pages:
-    """Noise of a random grain: uniform, normal around a random grey, or salt and pepper."""
+def noise_photos(count: int, seed: int) -> Photos:
+    """Noise of a random grain: uniform, normal around a random gray, or salt and pepper."""
     rng = host_generator(seed, "noise pages")
     pictures = []
     for number in range(count):
@@ -84,7 +84,7 @@ def noise_pages(count: int, seed: int) -> Pages:
             values = rng.uniform(0, 1, (cells, cells)) < rng.uniform(0.05, 0.5)
         grown = np.kron(values, np.ones((grain, grain)))[:side, :side]
         pictures.append(_bytes(grown))
-    return Pages(pictures, [""] * count, [""] * count)
+    return Photos(pictures, [""] * count, [""] * count)
 
 
 def _inked(character: str, font: str, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -97,7 +97,7 @@ def _inked(character: str, font: str, rng: np.random.Generator) -> NDArray[np.fl
     ImageDraw.Draw(large).text((side, side), character, fill=255, font=_font(font, round(height * 1.4)), anchor="mm")
     large = large.rotate(float(rng.uniform(-_LARGEST_TURN, _LARGEST_TURN)), resample=Image.Resampling.BICUBIC)
     left, top, right, bottom = large.getbbox()  # type: ignore[misc]
-    # Somewhere on the page, with a margin that keeps the whole character on it.
+    # Somewhere on the paper, with a margin that keeps the whole character on it.
     margin = max(2, side // 20)
     free = side - 2 * margin
     cut = large.crop((left, top, right, bottom))
@@ -137,9 +137,9 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
         import matplotlib
         from PIL import ImageFont
     except ImportError as error:
-        raise DataError("drawn pages need Pillow and matplotlib; 'pip install pillow matplotlib'") from error
+        raise DataError("drawn photos need Pillow and matplotlib; 'pip install pillow matplotlib'") from error
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
     try:
         return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
-        raise DataError(f"drawn pages need the font {path}, which this version of matplotlib does not have") from error
+        raise DataError(f"drawn photos need the font {path}, which this version of matplotlib does not have") from error

@@ -6,28 +6,29 @@ from collections.abc import Callable
 
 import torch
 
+from hardy.registry import Registry
 from hardy.rng import Randomness
 from hardy.synthetic.outliers import strokes
 from hardy.validation import Images
 
 
-def _uniform_noise(images: Images, rng: Randomness) -> Images:
+def uniform_noise(images: Images, rng: Randomness) -> Images:
     return rng.uniform(*images.shape[1:])
 
 
-def _gaussian_noise(images: Images, rng: Randomness) -> Images:
+def gaussian_noise(images: Images, rng: Randomness) -> Images:
     return (0.5 + 0.25 * rng.normal(*images.shape[1:])).clamp(0.0, 1.0)
 
 
-def _blank(images: Images, rng: Randomness) -> Images:
+def blank(images: Images, rng: Randomness) -> Images:
     return rng.uniform(1, 1, 1).expand_as(images)
 
 
-def _inverted(images: Images, rng: Randomness) -> Images:  # noqa: ARG001
+def inverted(images: Images, rng: Randomness) -> Images:  # noqa: ARG001
     return 1.0 - images
 
 
-def _half(images: Images, rng: Randomness) -> Images:
+def half(images: Images, rng: Randomness) -> Images:
     """The left, right, upper or lower half; the rest is black."""
     height, width = images.shape[2:]
     halves = torch.zeros(4, height, width, device=images.device)
@@ -36,12 +37,9 @@ def _half(images: Images, rng: Randomness) -> Images:
     return images * halves[rng.integers(4, 1).squeeze(1)][:, None]
 
 
-TRANSFORMS: dict[str, Callable[[Images, Randomness], Images]] = {
-    "uniform_noise": _uniform_noise,
-    "gaussian_noise": _gaussian_noise,
-    "blank": _blank,
-    "inverted": _inverted,
-    "half": _half,
-    "strokes": strokes,
-}
+TRANSFORMS: Registry[Callable[[Images, Randomness], Images]] = Registry(
+    "transform",
+    (uniform_noise, gaussian_noise, blank, inverted, half, strokes),
+    name_of=lambda function: function.__name__,
+)
 """What is made of the test images for measuring: of even gray, of noise, inverted, halved, or drawn over."""

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file that holds all that the rest of a training depends on."""
+"""Checkpoints: one safetensors file with everything that the rest of a training depends on."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def save_tensors(path: Path, groups: Mapping[str, Mapping[str, Tensor]], facts: 
     }
     # safetensors refuses tensors that share storage, as the best and the averaged weights do on the CPU.
     content = save({name: value.clone() for name, value in tensors.items()}, {"facts": json.dumps(dict(facts))})
-    with atomic_write(path) as aside:
-        aside.write_bytes(content)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
@@ -52,7 +52,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
-    """The optimiser's state, ``number.name``; numbers follow the order of its parameters."""
+    """The optimizer's state, ``number.name``; numbers follow the order of its parameters."""
     return {
         f"{number}.{name}": value
         for number, state in optimizer.state_dict()["state"].items()
@@ -67,7 +67,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> Non
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, name = key.split(".", 1)
-        # Fused optimisers go through memory as it lies and never look at strides: moments lie as their parameters do.
+        # Fused optimizers walk through memory and ignore strides, so moments must have their parameters' memory layout.
         alike = value.shape == parameters[int(number)].shape
         state.setdefault(int(number), {})[name] = (
             torch.empty_like(parameters[int(number)]).copy_(value) if alike else value

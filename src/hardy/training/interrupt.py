@@ -1,4 +1,4 @@
-"""Turning SIGINT and SIGTERM into a question that a loop asks."""
+"""SIGINT and SIGTERM as a function that a loop asks whether to stop."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from types import FrameType
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGINT or SIGTERM has come; a second one stops at once, as usual.
+    """Yield a function that tells whether SIGINT or SIGTERM has arrived; a second one stops at once, as usual.
 
-    Outside the main thread, where Python takes no signals, it never does.
+    Outside the main thread, where Python handles no signals, it always returns False.
     """
     asked = False
     if threading.current_thread() is not threading.main_thread():

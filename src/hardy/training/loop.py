@@ -1,4 +1,4 @@
-"""The training loop: one network, from its first weights to its best."""
+"""The training loop: one network, from its initial weights to its best."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from hardy.augmentations import augment, mixes
 from hardy.devices import native_bf16
-from hardy.errors import HardyError, RunError, UsageError, unknown
+from hardy.errors import HardyError, RunError, UsageError
 from hardy.models import build_model
 from hardy.rng import Randomness, derive, host_generator
 from hardy.training.checkpoint import load_tensors, optimizer_tensors, restore_optimizer, save_tensors
@@ -23,16 +23,18 @@ from hardy.training.optimization import Averaged, floating_state, learning_rate,
 from hardy.training.recipe import Recipe
 from hardy.validation import Labels, Targets, check_settings, frozen_evaluation
 
-# Epochs at chance before training counts as collapsed: losses that ramp up may need one to get going.
+# Epochs at chance before training counts as collapsed: a loss that ramps up may need one to start learning.
 PATIENCE_AT_CHANCE = 2
 SECONDS_BETWEEN_UPDATES = 0.2
 EVALUATION_BATCH = 1000
 
 
 class Split(NamedTuple):
-    """Images as stored (uint8, or float32 in [0, 1]), (N, C, H, W), and what they are, both on the device.
+    """A split on the device.
 
-    Labels are int64 (N,); to train on they may be soft, float32 (N, K).
+    Attributes:
+        images: (N, C, H, W) as stored, uint8, or float32 in [0, 1].
+        labels: int64 (N,); those of a training split may be soft, float32 (N, K).
     """
 
     images: Tensor
@@ -46,11 +48,17 @@ class Update(NamedTuple):
     steps: int
     loss: float
     accuracy: float | None
-    images_a_second: float
+    images_per_second: float
+
+    @property
+    def text(self) -> str:
+        """Loss, validation accuracy once there is one, and speed, in a few words."""
+        validation = "" if self.accuracy is None else f"validation {self.accuracy:.2%}  "
+        return f"loss {self.loss:.4f}  {validation}{self.images_per_second:,.0f} images/s"
 
 
 class Fitted(NamedTuple):
-    """The best weights by validation accuracy, that accuracy, and a row of figures per epoch."""
+    """The weights of the epoch with the best validation accuracy, that accuracy, and a row of figures per epoch."""
 
     weights: dict[str, Tensor]
     accuracy: float
@@ -83,19 +91,26 @@ def fit(
 ) -> Fitted:
     """Train one network by ``recipe`` on the device of the data.
 
-    With a ``checkpoint`` path the state is written after every epoch and when ``stop`` says so; if the file exists,
-    training goes on from it, to the same weights as without the interruption (same machine, same thread count).
+    Args:
+        recipe: not an ensemble's.
+        train: what is trained on.
+        validation: chooses the best epoch.
+        classes: K.
+        seed: every random number comes from it.
+        checkpoint: where the state is written after every epoch and on stopping. If the file exists, training resumes
+            from it, to the same weights as without the interruption (same machine, same number of threads).
+        report: called with the progress, a few times per second.
+        stop: asked after every step whether to stop.
 
     Raises:
-        Stopped: ``stop`` said so.
+        Stopped: ``stop`` returned True.
         HardyError: training has collapsed: the loss is not finite, or validation accuracy stays at chance.
         UsageError: the recipe does not suit the images; see :func:`check_suits`.
         RunError: the checkpoint belongs to another recipe, seed or number of images, or is damaged.
     """
     check_suits(recipe, train.images, classes)
-    steps_an_epoch = len(train.labels) // recipe.batch_size
     with torch.random.fork_rng(devices=[train.images.device] if train.images.is_cuda else []):
-        return _fit(recipe, train, validation, classes, steps_an_epoch, seed, checkpoint, report, stop)
+        return _fit(recipe, train, validation, classes, seed, checkpoint, report, stop)
 
 
 def check_suits(recipe: Recipe, images: Tensor, classes: int) -> None:
@@ -103,9 +118,7 @@ def check_suits(recipe: Recipe, images: Tensor, classes: int) -> None:
 
     Unknown loss, model, argument or setting; fewer images than one batch; a model for images of another shape.
     """
-    if recipe.loss not in LOSSES:
-        raise unknown("loss", recipe.loss, LOSSES)
-    check_settings(f"loss '{recipe.loss}'", LOSSES[recipe.loss], recipe.loss_settings)
+    check_settings(f"loss '{recipe.loss}'", LOSSES.find(recipe.loss).function, _loss_settings(recipe))
     if len(images) < recipe.batch_size:
         raise UsageError(f"{len(images)} training images are fewer than one batch of {recipe.batch_size}")
     shape = tuple(images.shape[1:])
@@ -125,7 +138,6 @@ def _fit(
     train: Split,
     validation: Split,
     classes: int,
-    steps_an_epoch: int,
     seed: int,
     checkpoint: Path | None,
     report: Callable[[Update], None],
@@ -133,7 +145,10 @@ def _fit(
 ) -> Fitted:
     device = train.images.device
     torch.default_generator.manual_seed(derive(seed, "initial weights"))
-    model = build_model(**_keywords(recipe, classes)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    architecture = recipe.architecture(classes)
+    model = build_model(architecture["name"], **architecture["arguments"])
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loss_function, loss_settings = LOSSES[recipe.loss].function, _loss_settings(recipe)
     optimizer = make_optimizer(model, recipe)
     averaged = Averaged(model, recipe.averaging) if recipe.averaging else None
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and native_bf16(device))
@@ -158,12 +173,13 @@ def _fit(
     all_targets = train.labels
     if mixes(recipe.augmentation) and not all_targets.is_floating_point():
         all_targets = nn.functional.one_hot(all_targets, classes).float()
-    steps = recipe.epochs * steps_an_epoch
+    steps_per_epoch = len(train.labels) // recipe.batch_size
+    steps = recipe.epochs * steps_per_epoch
     order = torch.empty(0)
     started, since, accuracy = time.perf_counter(), state.step, None
     model.train()
     while state.step < steps:
-        epoch, place = divmod(state.step, steps_an_epoch)
+        epoch, place = divmod(state.step, steps_per_epoch)
         if place == 0 or not len(order):
             shuffled = host_generator(seed, "order", epoch).permutation(len(train.labels))
             order = torch.from_numpy(shuffled).to(device)
@@ -177,10 +193,9 @@ def _fit(
         # Dropout draws from the global generator: seeding it by step makes every step a function of its number.
         _seed_generator(device, derive(seed, "step", state.step))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, state.step, steps, steps_an_epoch)
+            group["lr"] = learning_rate(recipe, state.step, steps, steps_per_epoch)
         with precision:
-            given = Batch(images, targets, rng, state.step / steps)
-            loss = LOSSES[recipe.loss](model, given, recipe, **recipe.loss_settings)
+            loss = loss_function(model, Batch(images, targets, rng, state.step / steps), **loss_settings)
         optimizer.zero_grad()
         loss.backward()
         if recipe.gradient_clip:
@@ -190,10 +205,10 @@ def _fit(
             averaged.update(model, state.step)
         state.step += 1
 
-        epoch_ends = state.step % steps_an_epoch == 0
+        epoch_ends = state.step % steps_per_epoch == 0
         if epoch_ends or time.perf_counter() - started > SECONDS_BETWEEN_UPDATES:
             latest_loss = _finite(float(loss.detach()), recipe, state.step)
-            images_a_second = (state.step - since) * recipe.batch_size / (time.perf_counter() - started)
+            images_per_second = (state.step - since) * recipe.batch_size / (time.perf_counter() - started)
             if epoch_ends:
                 weights = averaged.state if averaged else floating_state(model)
                 accuracy = validation_accuracy(model, weights, validation, precision)
@@ -202,7 +217,7 @@ def _fit(
                     state.accuracy, state.best = accuracy, {name: value.clone() for name, value in weights.items()}
                 _check_collapse(state, accuracy, validation.labels, recipe, last=state.step == steps)
                 save()
-            report(Update(state.step, steps, latest_loss, accuracy, images_a_second))
+            report(Update(state.step, steps, latest_loss, accuracy, images_per_second))
             started, since = time.perf_counter(), state.step
         if state.step < steps and stop():
             if not epoch_ends:
@@ -214,7 +229,7 @@ def _fit(
 def validation_accuracy(
     model: nn.Module, weights: dict[str, Tensor], split: Split, precision: torch.autocast | None = None
 ) -> float:
-    """Share of ``split`` that the model answers rightly with these weights; its own stay, and its modes."""
+    """The accuracy on ``split`` of the model with these weights in place of its own, which stay as they are."""
     right = 0
     precision = precision or torch.autocast(split.images.device.type, enabled=False)
     with frozen_evaluation(model), torch.no_grad(), precision:
@@ -235,9 +250,9 @@ def _seed_generator(device: torch.device, seed: int) -> None:
         torch.manual_seed(seed)
 
 
-def _keywords(recipe: Recipe, classes: int) -> dict[str, Any]:
-    architecture = recipe.architecture(classes)
-    return {"name": architecture["name"], **architecture["arguments"]}
+def _loss_settings(recipe: Recipe) -> dict[str, float]:
+    smoothing = {"label_smoothing": recipe.label_smoothing} if recipe.label_smoothing else {}
+    return {**recipe.loss_settings, **smoothing}
 
 
 def _restore(

@@ -1,7 +1,8 @@
 """Losses, by name.
 
-A loss is a function ``(model, batch, recipe, **settings) -> scalar``; its settings are the recipe's ``loss_settings``.
-It runs the model itself, so that one that makes adversarial or mixed images needs nothing from the loop.
+A loss is a function ``(model, batch, **settings) -> scalar``. It runs the model itself, so that a loss that trains on
+adversarial images needs nothing from the training loop. Its settings are keyword-only parameters: the recipe's
+``loss_settings``, and ``label_smoothing`` where the recipe has it.
 """
 
 from __future__ import annotations
@@ -12,14 +13,21 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from hardy.registry import Registry
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
-from hardy.training.recipe import Recipe
 from hardy.validation import Images, Logits, Targets, frozen_evaluation
 
 
 class Batch(NamedTuple):
-    """What one step trains on; ``progress`` is the share of all steps that is done."""
+    """What one training step sees.
+
+    Attributes:
+        images: float32 (N, C, H, W) in [0, 1], augmented.
+        targets: int64 (N,), or float32 (N, K) where augmentation mixes labels.
+        rng: one random stream per example.
+        progress: the share of all training steps that is done, from 0 to 1.
+    """
 
     images: Images
     targets: Targets
@@ -27,39 +35,81 @@ class Batch(NamedTuple):
     progress: float
 
 
-Loss: TypeAlias = Callable[..., Tensor]
+LossFunction: TypeAlias = Callable[..., Tensor]
+"""``(model, batch, **settings) -> scalar``."""
 
 
-def cross_entropy(model: nn.Module, batch: Batch, recipe: Recipe) -> Tensor:
-    """Mean cross-entropy with the recipe's label smoothing."""
-    return _surprise(model(batch.images), batch.targets, recipe)
+class Loss(NamedTuple):
+    """A loss and the name by which recipes ask for it."""
+
+    name: str
+    function: LossFunction
 
 
+LOSSES: Registry[Loss] = Registry("loss")
+
+
+def register_loss(name: str) -> Callable[[LossFunction], LossFunction]:
+    """Decorate a function ``(model, batch, **settings) -> scalar`` so that recipes can name it as their loss.
+
+    Raises:
+        UsageError: the name is taken.
+
+    Example:
+        >>> import hardy.training
+        >>> from torch.nn.functional import multi_margin_loss
+        >>> @hardy.training.register_loss("margin")
+        ... def margin(model, batch, *, width: float = 1.0):
+        ...     return multi_margin_loss(model(batch.images), batch.targets, margin=width)
+        >>> recipe = hardy.training.Recipe("mine", "with a margin", loss="margin", loss_settings={"width": 2.0})
+    """
+
+    def register(function: LossFunction) -> LossFunction:
+        LOSSES.add(Loss(name, function))
+        return function
+
+    return register
+
+
+@register_loss("cross_entropy")
+def cross_entropy(model: nn.Module, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy; ``label_smoothing`` is the share of the target that is spread evenly over all classes."""
+    return nn.functional.cross_entropy(model(batch.images), batch.targets, label_smoothing=label_smoothing)
+
+
+@register_loss("trades")
 def trades(
     model: nn.Module,
     batch: Batch,
-    recipe: Recipe,
     *,
     eps: float,
     steps: int,
     step_size: float,
     beta: float,
     ramp: float,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy plus ``beta`` times the divergence of the answer within linf ``eps`` from the clean answer.
+    """TRADES: cross-entropy plus ``beta`` times how far the answer moves within a ball around the image.
 
-    ``steps`` and ``step_size`` (of the pixel range) are those of the search for the worst image; eps grows from 0 over
-    the share ``ramp`` of training. Zhang et al., ICML 2019, arXiv:1901.08573.
+    How far is the Kullback-Leibler divergence of the answer on the worst image found, from the answer on the clean one.
+
+    Args:
+        model: in training mode.
+        batch: what the step trains on.
+        eps: radius of the linf ball, of the pixel range.
+        steps: gradient steps of the search for the worst image.
+        step_size: of each of them, of the pixel range.
+        beta: weight of the divergence.
+        ramp: the share of training during which eps grows from 0.
+        label_smoothing: as in :func:`cross_entropy`.
+
+    Zhang et al., ICML 2019, arXiv:1901.08573.
     """
     threat = ThreatModel("linf", eps * min(1.0, batch.progress / ramp) if ramp else eps)
     clean = model(batch.images)
     worst = _most_divergent(model, batch, clean.detach(), threat, int(steps), step_size)
-    return _surprise(clean, batch.targets, recipe) + beta * _divergence(model(worst), clean)
-
-
-def _surprise(answer: Logits, targets: Targets, recipe: Recipe) -> Tensor:
-    """Mean cross-entropy: the one place where targets, soft or not, meet logits."""
-    return nn.functional.cross_entropy(answer, targets, label_smoothing=recipe.label_smoothing)
+    natural = nn.functional.cross_entropy(clean, batch.targets, label_smoothing=label_smoothing)
+    return natural + beta * _divergence(model(worst), clean)
 
 
 def _most_divergent(
@@ -78,6 +128,3 @@ def _most_divergent(
 def _divergence(answer: Logits, clean: Logits) -> Tensor:
     """The Kullback-Leibler divergence of ``answer`` from ``clean``, mean over the batch."""
     return nn.functional.kl_div(answer.log_softmax(1), clean.log_softmax(1), reduction="batchmean", log_target=True)
-
-
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "trades": trades}

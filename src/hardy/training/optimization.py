@@ -1,4 +1,4 @@
-"""Optimisers, learning-rate schedules and weight averaging."""
+"""Optimizers, learning-rate schedules and weight averaging."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hardy.training.recipe import Recipe
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser; weight decay acts on matrices and kernels only."""
+    """The recipe's optimizer; weight decay acts on matrices and kernels only."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
@@ -26,14 +26,14 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True, fused=True)
 
 
-def learning_rate(recipe: Recipe, step: int, steps: int, steps_an_epoch: int) -> float:
+def learning_rate(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) -> float:
     """The learning rate of one step, from 0 to ``steps`` - 1."""
     rise = max(1, round(recipe.warm_up * steps))
     match recipe.schedule:
         case "constant":
             factor = 1.0
         case "exponential":
-            factor = recipe.decay ** (step // steps_an_epoch)
+            factor = recipe.decay ** (step // steps_per_epoch)
         case "one_cycle" | "cosine":
             if step < rise:
                 factor = (step + 1) / rise
@@ -51,7 +51,7 @@ def floating_state(model: nn.Module) -> dict[str, Tensor]:
 class Averaged:
     """Exponential moving average of a model's weights and batch-norm statistics.
 
-    Early on the decay is lowered to (1 + step) / (10 + step), so that the first weights do not weigh for long.
+    Early on the decay is lowered to (1 + step) / (10 + step), so that the initial weights are soon forgotten.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Callable
@@ -12,53 +13,71 @@ from safetensors.torch import save
 
 from hardy.data import load_dataset, split_hashes
 from hardy.devices import choose_device, describe
-from hardy.errors import RunError
+from hardy.errors import RunError, UsageError
 from hardy.files import atomic_write, sha256_of
+from hardy.progress import progress_bars
 from hardy.rng import derive
 from hardy.runs import Run, environment
 from hardy.training.interrupt import stop_on_signal
 from hardy.training.loop import Fitted, Split, Update, check_suits, fit
 from hardy.training.recipe import Recipe
+from hardy.training.recipes import RECIPES
 
 Report = Callable[[str, Update], None]
 
 
 def train(
-    recipe: Recipe,
-    out: Path,
+    recipe: Recipe | str,
+    out: str | Path | None = None,
     *,
     seed: int = 0,
     device: str = "auto",
     data: str = "mnist",
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     resume: bool = False,
-    report: Report = lambda _part, _update: None,
+    progress: bool = True,
+    report: Report | None = None,
 ) -> Run:
     """Train by ``recipe`` into the run folder ``out``: ``run.json``, ``weights.safetensors``, checkpoints on the way.
 
     Args:
-        recipe: how to train.
-        out: a folder that is missing or empty; with ``resume`` the folder of an interrupted training.
-        seed: all random numbers come from it.
+        recipe: how to train, or the name of one of :data:`RECIPES`.
+        out: a folder that is missing or empty, by default a new ``runs/NAME-1``, ``runs/NAME-2``, … after the recipe;
+            with ``resume`` the folder of an interrupted training.
+        seed: every random number comes from it.
         device: ``auto``, ``cpu``, ``cuda``, …
-        data: the dataset; its ``train`` split is trained on, its ``held-out`` split chooses the best epoch.
+        data: the dataset; its ``train`` split is trained on, its ``validation`` split chooses the best epoch.
         data_dir: where to look for datasets first.
-        resume: go on where a training stopped; a finished one is returned as it is.
-        report: called with the part that is trained and its progress.
+        resume: continue an interrupted training; a finished one is returned as it is.
+        progress: draw a progress bar per network, in a terminal or a notebook.
+        report: called with the name of the network that is being trained and its progress, in place of the bars.
 
     Raises:
         Stopped: SIGINT or SIGTERM came; the checkpoint is written.
-        UsageError: the recipe does not suit the data; nothing is written then.
+        UsageError: no such recipe, or it does not suit the data; nothing is written then.
         RunError: the folder holds something else, or a training with other settings.
         HardyError: training has collapsed.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from hardy.training import RECIPES, train
+        >>> small = replace(RECIPES["fast"], model_arguments={"width": 8}, epochs=2, averaging=0.9)
+        >>> run = train(small, data="digits.npz")
+        >>> run.path, run.manifest["training"]["status"]
+        (PosixPath('runs/fast-1'), 'trained')
     """
+    if isinstance(recipe, str):
+        recipe = RECIPES.find(recipe)
+    if out is None and resume:
+        raise UsageError("resuming takes the folder of the interrupted training; name it as out")
+    out = Path(out) if out is not None else _new_folder(recipe.name)
     run = Run.open_or_create(out) if resume else Run.create(out)
     training_set, validation = (load_dataset(f"{data}/{split}", data_dir=data_dir) for split in ("train", "validation"))
     on = choose_device(device)
     checkpoints = out / "checkpoints"
     classes = len(training_set.classes)
     hashes = {split.name: split.sha256 for split in (training_set, validation)}
-    plan: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "recipe": recipe.to_dict(),
         "seed": seed,
         "data": data,
@@ -68,37 +87,38 @@ def train(
     found = run.manifest.get("training")
     if found is None and "schema" in run.manifest and len(run.manifest) > 1:
         raise RunError(f"{out} holds a run that was not trained here; choose another --out")
-    for key, value in plan.items():
+    for key, value in settings.items():
         if found is not None and found[key] != value:
-            raise RunError(f"{out} was trained with another {key}; resume with the same, or choose another --out")
+            what = {"hashes": "version of the data"}.get(key, key)
+            raise RunError(f"{out} was trained with another {what}; resume with the same, or choose another --out")
     if found is not None and found["status"] == "trained":
         shutil.rmtree(checkpoints, ignore_errors=True)
         return run
-    for part in recipe.parts:
-        check_suits(part, training_set.images, classes)
+    for network in recipe.networks:
+        check_suits(network, training_set.images, classes)
     run.manifest |= {
         "model": recipe.architecture(classes),
         "classes": list(training_set.classes),
         "input": list(training_set.images.shape[1:]),
-        "training": plan | {"status": "training", "environment": environment(describe(on), hashes)},
+        "training": settings | {"status": "training", "environment": environment(describe(on), hashes)},
     }
     run.save()
 
     train_split, validation_split = (Split(one.images.to(on), one.labels.to(on)) for one in (training_set, validation))
     fitted = []
     started = time.perf_counter()
-    with stop_on_signal() as stop:
-        for number, part in enumerate(recipe.parts):
-            part_seed = derive(seed, "member", number) if recipe.members else seed
+    with stop_on_signal() as stop, progress_bars("training", progress and report is None) as draw:
+        tell = report or (lambda name, update: draw(update.step, update.steps, update.text, name))
+        for number, network in enumerate(recipe.networks):
             fitted.append(
                 fit(
-                    part,
+                    network,
                     train_split,
                     validation_split,
                     classes,
-                    seed=part_seed,
+                    seed=derive(seed, "member", number) if recipe.members else seed,
                     checkpoint=checkpoints / f"{number}.safetensors",
-                    report=lambda update, name=part.name: report(name, update),
+                    report=lambda update, name=network.name: tell(name, update),
                     stop=stop,
                 )
             )
@@ -107,22 +127,27 @@ def train(
     return run
 
 
+def _new_folder(name: str) -> Path:
+    numbered = (Path("runs") / f"{name}-{number}" for number in itertools.count(1))
+    return next(folder for folder in numbered if not folder.exists())
+
+
 def _finish(run: Run, recipe: Recipe, fitted: list[Fitted], seconds: float) -> None:
     prefixes = [f"members.{number}." for number in range(len(fitted))] if recipe.members else [""]
     weights = {
         prefix + name: value.detach().cpu().contiguous()
-        for prefix, part in zip(prefixes, fitted, strict=True)
-        for name, value in part.weights.items()
+        for prefix, network in zip(prefixes, fitted, strict=True)
+        for name, value in network.weights.items()
     }
-    with atomic_write(run.weights) as aside:
-        aside.write_bytes(save(weights))
+    with atomic_write(run.weights) as temporary:
+        temporary.write_bytes(save(weights))
     run.manifest["weights_sha256"] = sha256_of(run.weights)
     run.manifest["training"] |= {
         "status": "trained",
         "seconds_since_last_resume": round(seconds, 2),
-        "parts": [
-            {"name": part.name, "validation_accuracy": result.accuracy, "history": result.history}
-            for part, result in zip(recipe.parts, fitted, strict=True)
+        "networks": [
+            {"name": network.name, "validation_accuracy": result.accuracy, "history": result.history}
+            for network, result in zip(recipe.networks, fitted, strict=True)
         ],
     }
     run.save()

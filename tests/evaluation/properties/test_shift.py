@@ -11,15 +11,17 @@ import pytest
 import torch
 from helpers.classifiers import Linear, small_classifier, some_digits
 from helpers.results import chart
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt
+from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt_with
 from hardy.data import load_dataset
 from hardy.errors import DataError
+from hardy.evaluation.budget import BUDGETS
 from hardy.evaluation.charts import Gallery, LineChart, Table
-from hardy.evaluation.context import context_from_json, context_to_json, make_context
-from hardy.evaluation.framework import Budget
-from hardy.evaluation.properties import EvaluationContext, Measurement, Metric, Results, Shard
+from hardy.evaluation.context import make_context
+from hardy.evaluation.framework import EvaluationContext, Measurement, Metric, Results, Shard
+from hardy.evaluation.properties import PROPERTIES
 from hardy.evaluation.properties.shift.measure import (
     FRAMES,
     MOVES,
@@ -28,25 +30,27 @@ from hardy.evaluation.properties.shift.measure import (
     measure_corrupted,
     moved,
 )
-from hardy.evaluation.properties.shift.metrics import DISTRIBUTION_SHIFT, refusal_threshold
+from hardy.evaluation.properties.shift.metrics import refusal_threshold
 from hardy.evaluation.properties.shift.reference import CLEAN, ERRORS
 from hardy.evaluation.records import frame
+from hardy.evaluation.sources import sources_of
 from hardy.ood import SCORES
 from hardy.rng import Randomness
 
+PROPERTY = PROPERTIES["distribution_shift"]
 SIZES = {"mnist/test": 10_000, "mnist/validation": 5_000, "digits/test": 1_797, "mnist-c/fog": 10_000}
 
 
-def plan_of(budget: Budget = "quick", *, published: bool = False, limit: int | None = None) -> EvaluationContext:
+def context_of(budget: str = "quick", *, published: bool = False, limit: int | None = None) -> EvaluationContext:
     shift = ("digits/test", *(("mnist-c/fog",) if published else ()))
-    return EvaluationContext("mnist/test", "mnist/validation", (), {}, SIZES, 10, budget, limit, shift=shift)
+    return EvaluationContext("mnist/test", "mnist/validation", (), {}, SIZES, 10, BUDGETS[budget], limit, shift=shift)
 
 
-def evidence_of(context: EvaluationContext) -> Results:
-    """Random logits that are right on some two thirds, in every cell."""
+def results_of(context: EvaluationContext) -> Results:
+    """Random logits that are right on some two thirds, in every measurement."""
     rng = np.random.default_rng(0)
     records = {}
-    for measurement in DISTRIBUTION_SHIFT.plan(context).measurements:
+    for measurement in PROPERTY.plan(context).measurements:
         labels = rng.integers(0, 10, measurement.examples)
         columns = {"flips": rng.integers(0, FRAMES, measurement.examples)}
         if measurement.function != "consistency":
@@ -61,17 +65,17 @@ def load_order(measurement: Measurement) -> np.ndarray:
     return np.random.default_rng(len(measurement.dataset)).permutation(SIZES[measurement.dataset])
 
 
-def found(results: Results, metric: str, **setting: object) -> Metric:
-    (statistic,) = [
+def found(results: Results, name: str, **setting: object) -> Metric:
+    (metric,) = [
         it
-        for it in DISTRIBUTION_SHIFT.metrics(results)
-        if it.metric == metric and setting.items() <= {**it.setting, "dataset": it.dataset}.items()
+        for it in PROPERTY.metrics(results)
+        if it.kind.name == name and setting.items() <= {**it.setting, "dataset": it.dataset}.items()
     ]
-    return statistic
+    return metric
 
 
-def value(statistic: Metric) -> float:
-    return statistic.compute(np.ones(statistic.n))
+def value(metric: Metric) -> float:
+    return metric.compute(np.ones(metric.n))
 
 
 def accuracy(results: Results, measurement: Measurement) -> float:
@@ -80,19 +84,19 @@ def accuracy(results: Results, measurement: Measurement) -> float:
 
 
 def test_each_budget_measures_more() -> None:
-    assert [it.corruption for it in conditions(plan_of("quick"))] == list(PUBLISHED)
-    standard = conditions(plan_of("standard"))
+    assert [it.corruption for it in conditions(context_of("quick"))] == list(PUBLISHED)
+    standard = conditions(context_of("standard"))
     assert [it.corruption for it in standard] == list(CORRUPTIONS)
     assert all(it.severity == CORRUPTIONS[it.corruption].default for it in standard)
-    full = conditions(plan_of("full"))
+    full = conditions(context_of("full"))
     assert len(full) == sum(len(it.severities) for it in CORRUPTIONS.values()) == 116
-    assert {it.measurement.examples for it in conditions(plan_of("quick"))} == {500}
+    assert {it.measurement.examples for it in conditions(context_of("quick"))} == {500}
     assert {it.measurement.examples for it in full} == {10_000}
 
 
 def test_published_images_are_measured_where_they_are_at_hand() -> None:
-    planned = DISTRIBUTION_SHIFT.plan(plan_of(published=True))
-    measurements = {it.corruption: it.measurement for it in conditions(plan_of(published=True))}
+    planned = PROPERTY.plan(context_of(published=True))
+    measurements = {it.corruption: it.measurement for it in conditions(context_of(published=True))}
     assert (measurements["fog"].function, measurements["fog"].dataset, measurements["fog"].examples) == (
         "predict",
         "mnist-c/fog",
@@ -101,30 +105,30 @@ def test_published_images_are_measured_where_they_are_at_hand() -> None:
     assert measurements["stripe"].function == "corrupted"
     reasons = [skip.reason for skip in planned.skipped]
     assert any(reason.startswith("mnist-c/stripe: not at hand, though others") for reason in reasons)
-    assert not any("mnist-c" in skip.reason for skip in DISTRIBUTION_SHIFT.plan(plan_of()).skipped)
-    statistic = found(evidence_of(plan_of(published=True)), "accuracy", corruption="fog")
-    assert statistic.dataset == "mnist-c/fog"
+    assert not any("mnist-c" in skip.reason for skip in PROPERTY.plan(context_of()).skipped)
+    metric = found(results_of(context_of(published=True)), "accuracy", corruption="fog")
+    assert metric.dataset == "mnist-c/fog"
 
 
 def test_corruptions_that_are_not_defined_are_left_out_and_named() -> None:
-    context = replace(plan_of("standard"), shape=(3, 32, 32))
+    context = replace(context_of("standard"), shape=(3, 32, 32))
     assert not {"canny_edges", "saturate"} & {it.corruption for it in conditions(context)}
-    reasons = [skip.reason for skip in DISTRIBUTION_SHIFT.plan(context).skipped]
+    reasons = [skip.reason for skip in PROPERTY.plan(context).skipped]
     assert "canny_edges: it is defined for images of one channel, not of 3" in reasons
-    tiny = replace(plan_of("standard"), shape=(1, 1, 1))
-    assert DISTRIBUTION_SHIFT.metrics(evidence_of(replace(tiny, shift=())))
+    tiny = replace(context_of("standard"), shape=(1, 1, 1))
+    assert PROPERTY.metrics(results_of(replace(tiny, shift=())))
 
 
 def test_the_plan_knows_what_is_at_hand() -> None:
-    test = load_dataset("mnist/test")
-    context = make_context(test, load_dataset, None, 10, "quick", None, ())
+    context = make_context(sources_of(), 10, BUDGETS["quick"])
     assert "digits/test" in context.shift
     assert context.sizes["digits/test"] == 1_797
     assert context.shape == (1, 28, 28)
-    assert context_from_json(context_to_json(context)) == context
+    adapter = TypeAdapter(EvaluationContext)
+    assert adapter.validate_json(adapter.dump_json(context)) == context
     # They are a shift of MNIST, not of anything else.
     digits = load_dataset("digits/test")
-    assert make_context(digits, load_dataset, None, 10, "quick", None, ()).shift == ()
+    assert make_context(sources_of(digits), 10, BUDGETS["quick"]).shift == ()
 
 
 def test_a_published_file_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
@@ -132,9 +136,8 @@ def test_a_published_file_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     np.save(folder / "test_images.npy", np.zeros((10_000, 28), np.uint8))
     np.save(folder / "test_labels.npy", np.zeros(10_000, np.int64))
-    test = load_dataset("mnist/test")
     with pytest.raises(DataError, match=r"test_images.npy holds uint8 \(10000, 28\); mnist-c/fog has 10,000 images"):
-        make_context(test, lambda name: load_dataset(name, tmp_path), tmp_path, 10, "quick", None, ())
+        make_context(sources_of(data_dir=tmp_path), 10, BUDGETS["quick"])
 
 
 def shard_of(count: int = 20) -> Shard:
@@ -147,7 +150,7 @@ def test_what_is_measured_is_the_answer_to_the_corrupted_image() -> None:
     measurement = Measurement.of("corrupted", "mnist/test", 20, corruption="fog", severity=2)
     logits = measure_corrupted(classifier, shard, measurement, seed=3, batch_size=7)["logits"]
     with torch.no_grad():
-        wanted = classifier(corrupt(shard.images, "fog", 2, Randomness(3, shard.indices)))
+        wanted = classifier(corrupt_with(shard.images, "fog", 2, Randomness(3, shard.indices)))
     assert np.allclose(logits, wanted.numpy(), atol=1e-4)
     part = Shard(shard.images[5:9], shard.labels[5:9], shard.indices[5:9])
     again = measure_corrupted(classifier, part, measurement, seed=3, batch_size=100)["logits"]
@@ -187,7 +190,7 @@ def test_a_point_that_crosses_a_border_flips_once() -> None:
 
 def test_the_means_are_those_of_the_families() -> None:
     for published in (False, True):
-        results = evidence_of(plan_of("standard", published=published, limit=60))
+        results = results_of(context_of("standard", published=published, limit=60))
         measured = [it for it in conditions(results.context) if CORRUPTIONS[it.corruption].published]
         errors = np.array([1 - accuracy(results, it.measurement) for it in measured])
         mean = found(results, "mean_accuracy", families="MNIST-C")
@@ -205,7 +208,7 @@ def test_the_means_are_those_of_the_families() -> None:
 
 
 def test_a_mean_counts_an_example_as_often_as_its_weight_says() -> None:
-    results = evidence_of(plan_of("quick", published=True, limit=40))
+    results = results_of(context_of("quick", published=True, limit=40))
     mean = found(results, "mean_accuracy", families="MNIST-C")
     weights = np.random.default_rng(0).integers(1, 4, mean.n).astype(float)
     start, by_dataset = 0, {}
@@ -221,26 +224,26 @@ def test_a_mean_counts_an_example_as_often_as_its_weight_says() -> None:
 
 
 def test_the_threshold_refuses_one_validation_image_in_a_hundred() -> None:
-    results = evidence_of(plan_of("quick"))
+    results = results_of(context_of("quick"))
     threshold = refusal_threshold(results)
     assert threshold is not None
     (validation,) = [it for it in results.records if it.dataset == "mnist/validation"]
     scores = SCORES["max_softmax"](results.records[validation]["logits"].to_numpy())
     assert 0.005 < (scores > threshold).mean() <= 0.01
     for name, setting in (("stripe", {"corruption": "stripe"}), ("digits", {"dataset": "digits/test"})):
-        statistic = found(results, "refusal_rate", **setting)
+        metric = found(results, "refusal_rate", **setting)
         (measurement,) = [it for it in results.records if name in it.key]
         refused = SCORES["max_softmax"](results.records[measurement]["logits"].to_numpy()) > threshold
-        assert value(statistic) == pytest.approx(refused.mean())
-    bare = plan_of("quick")
+        assert value(metric) == pytest.approx(refused.mean())
+    bare = context_of("quick")
     bare = replace(bare, validation=None)
-    metrics = {it.metric for it in DISTRIBUTION_SHIFT.metrics(evidence_of(bare))}
+    metrics = {it.kind.name for it in PROPERTY.metrics(results_of(bare))}
     assert "refusal_rate" not in metrics
-    assert any("no validation images" in skip.reason for skip in DISTRIBUTION_SHIFT.plan(bare).skipped)
+    assert any("no validation images" in skip.reason for skip in PROPERTY.plan(bare).skipped)
 
 
 def test_a_flip_rate_is_flips_per_step() -> None:
-    results = evidence_of(plan_of("quick"))
+    results = results_of(context_of("quick"))
     for move in MOVES:
         (measurement,) = [it for it in results.records if it.settings.get("move") == move]
         flips = results.records[measurement]["flips"].to_numpy()
@@ -254,7 +257,7 @@ def test_the_reference_has_an_error_for_each_published_family() -> None:
 
 
 def test_pictures_show_every_corruption_at_every_severity() -> None:
-    charts = DISTRIBUTION_SHIFT.draw(evidence_of(plan_of("full", limit=30)))
+    charts = PROPERTY.draw(results_of(context_of("full", limit=30)))
     bars = chart(charts, "Accuracy under each")
     assert isinstance(bars, LineChart)
     assert len(bars.x_names) == len(CORRUPTIONS)

@@ -1,1 +1,15 @@
-"""Accuracy, as a property."""
+"""Accuracy: overall, by class, and which classes are taken for which."""
+
+from hardy.evaluation.framework import Plan, Property
+from hardy.evaluation.predictions import PREDICTION_FUNCTIONS, test_measurement
+from hardy.evaluation.properties.accuracy import charts, metrics
+
+PROPERTY = Property(
+    name="accuracy",
+    title="Accuracy",
+    description="The share of test images whose most probable class is the true one.",
+    plan=lambda context: Plan([test_measurement(context)]),
+    metrics=metrics.metrics,
+    functions=PREDICTION_FUNCTIONS,
+    draw=charts.draw,
+)

@@ -8,29 +8,28 @@ find what stronger ones miss, and no classifier is robust where every image can 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from hardy.attacks import get_attack, run_attack, with_settings
-from hardy.attacks.attack import Attack, value_and_gradient
+from hardy.attacks import ATTACKS, Attack, run_attack
+from hardy.attacks.attack import value_and_gradient
 from hardy.data import Dataset
 from hardy.errors import UsageError
-from hardy.evaluation.framework import Columns, EvaluationContext, Measurement, Results, Shard
+from hardy.evaluation.framework import Columns, Measurement, Results, Shard
+from hardy.evaluation.predictions import batched_logits
+from hardy.evaluation.properties.adversarial.measure import MASKING_ATTACKS, adjusted, masking_measurements
 from hardy.models import build_model
 from hardy.threats import ThreatModel
 from hardy.training import Split, fit
 from hardy.training.loop import check_suits
-from hardy.training.recipes import get_recipe
-from hardy.validation import frozen_evaluation
+from hardy.training.recipes import RECIPES
 
-EXAMPLES = 128
-EPS = 0.3
 # At linf 0.5 every image can be made gray, so at most one class can be answered rightly.
-HOPELESS_EPS = 0.5
+GRAY_EPS = 0.5
 SURROGATE = "fast"
-BLACK_BOX = with_settings(get_attack("square"), queries=1000)
+BLACK_BOX_QUERIES = 1000
 # Shares of the examples; a few examples may differ by chance in where a search ends.
 TOLERATED = 0.02
 TOLERATED_ZERO_GRADIENTS = 0.05
@@ -44,73 +43,60 @@ _COMPARED = {
 }
 
 
-def masking_measurements(context: EvaluationContext) -> list[Measurement]:
-    """The few examples that the checks are made on; none on the quick budget, which the checks would exceed."""
-    if context.budget == "quick":
-        return []
-    return [Measurement.of("masking", context.dataset, context.examples(context.dataset, EXAMPLES), eps=EPS)]
-
-
 def measure_masking(
     classifier: nn.Module, shard: Shard, measurement: Measurement, *, seed: int, batch_size: int
 ) -> Columns:
     """bool (N,) each: ``right`` on the clean image; ``zero_gradient`` there; and whether the example falls, within linf
     eps, to ``many_steps``, ``one_step``, ``smoothed``, ``black_box``, ``transfer``, and to many steps where
-    it is ``hopeless`` to stand.
+    no answer but by chance can stay right, ``hopeless``.
     """
-    threat = ThreatModel("linf", float(measurement.settings["eps"]))
-    rng = shard.rng(seed, "masking")
-    images, labels = shard.images, shard.labels
-    attack = partial(run_attack, images=images, labels=labels, rng=rng, batch_size=batch_size)
+    threat, gray = ThreatModel("linf", float(measurement.settings["eps"])), ThreatModel("linf", GRAY_EPS)
+    images, labels, rng = shard.images, shard.labels, shard.rng(seed, "masking")
+    black_box = ATTACKS["square"].with_settings(n_queries=BLACK_BOX_QUERIES)
+    pgd, one_step, smoothed, black_box = (
+        adjusted(measurement, attack) for attack in (*(ATTACKS[name] for name in MASKING_ATTACKS[:-1]), black_box)
+    )
+    attacked = partial(run_attack, images=images, labels=labels, rng=rng, batch_size=batch_size)
 
     def falls(used: Attack, within: ThreatModel = threat) -> Tensor:
-        return attack(classifier, attack=used, threats=[within]).norm.isfinite()
+        return attacked(classifier, attack=used, threats=[within]).broken
 
-    with frozen_evaluation(classifier):
-        gradients = [
-            value_and_gradient(classifier, image, label)[1]
-            for image, label in zip(images.split(batch_size), labels.split(batch_size), strict=True)
-        ]
-        with torch.no_grad():
-            right = torch.cat([classifier(batch).argmax(1) for batch in images.split(batch_size)]) == labels
-    surrogate = _surrogate(measurement.dataset.rpartition("/")[0], shard.dataset, images.device)
+    gradients = [
+        value_and_gradient(classifier, image, label)[1]
+        for image, label in zip(images.split(batch_size), labels.split(batch_size), strict=True)
+    ]
+    right = batched_logits(classifier, images, batch_size).argmax(1) == labels
     columns = {
         "right": right,
         "zero_gradient": (torch.cat(gradients).flatten(1) == 0).all(1),
-        "many_steps": falls(get_attack("pgd")),
-        "one_step": falls(get_attack("fast-gradient")),
-        "smoothed": falls(get_attack("smoothed-pgd")),
-        "black_box": falls(BLACK_BOX),
-        "hopeless": falls(get_attack("pgd"), ThreatModel("linf", HOPELESS_EPS)),
+        "many_steps": falls(pgd),
+        "one_step": falls(one_step),
+        "smoothed": falls(smoothed),
+        "black_box": falls(black_box),
+        "hopeless": falls(pgd, gray),
+        "transfer": torch.zeros_like(right),
     }
+    data = measurement.dataset.rpartition("/")[0]
+    surrogate = None
+    if measurement.settings.get("surrogate", True):
+        surrogate = shard.memo.get(("surrogate", data), lambda: _surrogate(data, shard.dataset, images.device))
     if surrogate is not None:
-        moved = attack(surrogate, attack=get_attack("pgd"), threats=[threat]).images
-        with frozen_evaluation(classifier), torch.no_grad():
-            answers = torch.cat([classifier(batch).argmax(1) for batch in moved.split(batch_size)])
-        columns["transfer"] = answers != labels
-    else:
-        columns["transfer"] = torch.zeros_like(right)
+        transferred = attacked(surrogate, attack=pgd, threats=[threat]).images
+        columns["transfer"] = batched_logits(classifier, transferred, batch_size).argmax(1) != labels
     return {name: column.cpu().numpy() for name, column in columns.items()}
 
 
-@cache
 def _surrogate(data: str, dataset: Callable[[str], Dataset], device: torch.device) -> nn.Module | None:
     """A network of hardy's own, trained on the same data for an epoch; None where it cannot be."""
+    recipe = RECIPES[SURROGATE]
     try:
         train, validation = (dataset(f"{data}/{split}") for split in ("train", "validation"))
-        check_suits(get_recipe(SURROGATE), train.images, len(train.classes))
+        check_suits(recipe, train.images, len(train.classes))
     except UsageError:
         return None
-    recipe = get_recipe(SURROGATE)
-    classes = len(train.classes)
-    fitted = fit(
-        recipe,
-        Split(train.images.to(device), train.labels.to(device)),
-        Split(validation.images.to(device), validation.labels.to(device)),
-        classes,
-        seed=0,
-    )
-    architecture = recipe.architecture(classes)
+    on_device = [Split(it.images.to(device), it.labels.to(device)) for it in (train, validation)]
+    fitted = fit(recipe, on_device[0], on_device[1], len(train.classes), seed=0)
+    architecture = recipe.architecture(len(train.classes))
     model = build_model(architecture["name"], **architecture["arguments"]).to(device)
     model.load_state_dict(fitted.weights)
     return model.eval()
@@ -119,7 +105,9 @@ def _surrogate(data: str, dataset: Callable[[str], Dataset], device: torch.devic
 def masking_warnings(results: Results) -> list[str]:
     """What the checks found, in words."""
     return [
-        warning for measurement in masking_measurements(results.context) for warning in _found(results, measurement)
+        f"adversarial: gradients seem to be masked: {what}; robust accuracy is likely overstated"
+        for measurement in masking_measurements(results.context)
+        for what in _found(results, measurement)
     ]
 
 
@@ -136,10 +124,11 @@ def _found(results: Results, measurement: Measurement) -> list[str]:
     for column, what in _COMPARED.items():
         missed = int((columns[column] & ~many).sum())
         if missed > TOLERATED * n:
-            found.append(f"{what} fools {missed} of {n} images that 40 steps of PGD leave standing")
-    stands = float((~columns["hopeless"]).mean())
-    if stands > 1 / results.context.classes + TOLERATED_ABOVE_CHANCE:
+            found.append(f"{what} fools the classifier on {missed} of {n} images on which 40 steps of PGD do not")
+    robust = float((~columns["hopeless"]).mean())
+    if robust > 1 / results.context.classes + TOLERATED_ABOVE_CHANCE:
         found.append(
-            f"{stands:.0%} stand at linf {HOPELESS_EPS}, where every image can be made gray and chance is all there is"
+            f"{robust:.0%} of the answers stay right at linf {GRAY_EPS}, where every image can be made gray and no "
+            "answer can be better than chance"
         )
-    return [f"adversarial: gradients seem to be masked: {what}; robust accuracy is likely overstated" for what in found]
+    return found

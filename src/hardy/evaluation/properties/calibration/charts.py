@@ -8,30 +8,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardy.evaluation.charts import Chart, LineChart, Series
+from hardy.evaluation.framework import Results
+from hardy.evaluation.predictions import test_measurement
+from hardy.evaluation.properties.calibration.measure import TEMPERATURE, answers_to, attacked_measurement
+from hardy.evaluation.properties.calibration.metrics import BINS
 from hardy.metrics import Reliability, reliability, wilson
 
 BARS = 10
 _DIAGONAL = np.array([0.0, 1.0])
 
 
-def before_and_after(
-    answers: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]], bins: int, words: str = ""
-) -> list[Chart]:
-    """A reliability diagram, its counts, and accuracy as bars.
+def draw(results: Results) -> list[Chart]:
+    clean, attacked = test_measurement(results.context), attacked_measurement(results.context)
+    charts = []
+    for words, measurement in (("", clean), (" under attack", attacked)):
+        shown = {
+            "with temperature" if way.setting else "as it is": (way.confidence, way.correct)
+            for way in answers_to(results, measurement)
+            if way.setting in ({}, TEMPERATURE)
+        }
+        charts += _before_and_after(shown, words)
+    return charts
 
-    Args:
-        answers: by name, confidence and whether it was right; shown side by side.
-        bins: of the diagram.
-        words: what the answers are to, behind each title.
-    """
-    found = {name: reliability(*given, bins) for name, given in answers.items()}
+
+def _before_and_after(answers: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]], words: str) -> list[Chart]:
+    """A reliability diagram, its counts, and accuracy as bars, of confidence and whether it was right; ``words`` say
+    behind each title what the answers are to."""
+    found = {name: reliability(*given, BINS) for name, given in answers.items()}
     tens = {name: reliability(*given, BARS) for name, given in answers.items()}
     perfect = Series("perfect calibration", _DIAGONAL, _DIAGONAL, style="reference")
     unit = (0.0, 1.0)
     return [
         LineChart(
             title=f"Reliability diagram{words}",
-            caption=f"Accuracy of the answers in each of {bins} bins of confidence, with its 95 % interval; "
+            caption=f"Accuracy of the answers in each of {BINS} bins of confidence, with its 95 % interval; "
             "on the diagonal confidence is honest.",
             x_label="confidence",
             y_label="accuracy",
@@ -45,7 +55,7 @@ def before_and_after(
             x_label="confidence",
             y_label="answers",
             series=tuple(
-                Series(name, _centres(one), one.counts[one.counts > 0], style="bars") for name, one in found.items()
+                Series(name, _centers(one), one.counts[one.counts > 0], style="bars") for name, one in found.items()
             ),
             x_limits=unit,
             log_y=True,
@@ -58,7 +68,7 @@ def before_and_after(
             series=(
                 perfect,
                 *(
-                    Series(name, _centres(one), one.accuracy[one.counts > 0], style="bars")
+                    Series(name, _centers(one), one.accuracy[one.counts > 0], style="bars")
                     for name, one in tens.items()
                 ),
             ),
@@ -76,5 +86,5 @@ def _points(name: str, bins: Reliability) -> Series:
     return Series(name, bins.confidence[filled], bins.accuracy[filled], bands[:, 0], bands[:, 1], style="points")
 
 
-def _centres(bins: Reliability) -> NDArray[np.float64]:
+def _centers(bins: Reliability) -> NDArray[np.float64]:
     return ((bins.edges[:-1] + bins.edges[1:]) / 2)[bins.counts > 0]

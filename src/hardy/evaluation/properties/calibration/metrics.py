@@ -1,49 +1,31 @@
-"""Calibration: whether a confidence of 90 % is right nine times in ten, before and after calibrating."""
+"""The metrics of calibration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.calibration import Calibrator
-from hardy.evaluation.charts import Chart
-from hardy.evaluation.framework import (
-    Budget,
-    EvaluationContext,
-    Measurement,
-    Metric,
-    Plan,
-    Property,
-    Results,
-    Scalar,
-    Skipped,
+from hardy.evaluation.framework import Examples, Metric, MetricKind, Results, Scalar, mean_of, share_of, view
+from hardy.evaluation.predictions import predictions_of, test_measurement
+from hardy.evaluation.properties.accuracy.metrics import accuracy_kind
+from hardy.evaluation.properties.calibration.measure import (
+    ATTACK,
+    EPS,
+    NORM,
+    TEMPERATURE,
+    Answers,
+    answers_to,
+    attacked_measurement,
 )
-from hardy.evaluation.predictions import (
-    MEASUREMENT_FUNCTIONS,
-    Predictions,
-    members_measurement,
-    predictions_of,
-    test_measurement,
-)
-from hardy.evaluation.properties.adversarial.measure import attack_measurement, measure_attacked_predictions
-from hardy.evaluation.properties.calibration.charts import before_and_after
-from hardy.evaluation.validation_fits import (
-    MEMBERS_FIRST,
-    fitted_calibrators,
-    members_first,
-    no_validation_split,
-    validation_measurements,
-)
+from hardy.evaluation.validation_fits import fitted_calibrators
 from hardy.metrics import (
-    Figure,
     NoiseFloor,
     calibration_p_value,
     clopper_pearson,
-    confidence_and_correct,
     ece,
     ece_noise_floor,
     prepared_brier_parts,
@@ -53,183 +35,102 @@ from hardy.metrics import (
     prepared_ece,
     prepared_max_calibration_error,
     prepared_rms_calibration_error,
-    weighted_mean,
 )
 from hardy.rng import host_generator
 
 BINS = 15
-ATTACKED_EXAMPLES: dict[Budget, int] = {"quick": 100, "standard": 500, "full": 1000}
-# Small enough that many images stand: what is asked is whether confidence falls with accuracy.
-ATTACK, NORM, EPS = "pgd", "linf", 0.1
-BINNED = {
-    "rms_calibration_error": prepared_rms_calibration_error,
-    "max_calibration_error": prepared_max_calibration_error,
-    "debiased_ece": prepared_debiased_ece,
-    "debiased_squared_calibration_error": prepared_debiased_squared_calibration_error,
-}
-
-
-class Answers(NamedTuple):
-    """What a classifier says of some images, calibrated in some way.
-
-    Attributes:
-        setting: which way; empty before calibrating.
-        probabilities: float64 (N, K).
-        log_probabilities: float64 (N, K).
-        confidence: float64 (N,).
-        correct: bool (N,).
-    """
-
-    setting: Mapping[str, Scalar]
-    probabilities: NDArray[np.float64]
-    log_probabilities: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-    correct: NDArray[np.bool_]
-
-
-def attacked_measurement(context: EvaluationContext) -> Measurement:
-    """The predictions on attacked images."""
-    return attack_measurement(context, ATTACK, NORM, (EPS,), ATTACKED_EXAMPLES[context.budget], "predict_attacked")
-
-
-def plan_calibration(context: EvaluationContext) -> Plan:
-    skipped = no_validation_split("calibration", "calibrators", context)
-    measurements = [test_measurement(context), attacked_measurement(context), *validation_measurements(context)]
-    if context.members and context.validation is not None:
-        measurements.append(members_measurement(context, context.dataset))
-    elif not context.members:
-        skipped.append(Skipped("calibration", "calibrating members before averaging: the classifier is no ensemble"))
-    return Plan(measurements, skipped)
-
-
-def _before(answers: Predictions) -> Answers:
-    return Answers(
-        {}, np.exp(answers.log_probabilities), answers.log_probabilities, answers.confidence, answers.correct
-    )
-
-
-def _after(setting: Mapping[str, Scalar], probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Answers:
-    confidence, correct = confidence_and_correct(probabilities, labels)
-    with np.errstate(divide="ignore"):
-        return Answers(setting, probabilities, np.log(probabilities), confidence, correct)
-
-
-def _ways(answers: Predictions, calibrators: Mapping[str, Calibrator]) -> Iterator[Answers]:
-    """Before calibrating, then after each calibrator."""
-    yield _before(answers)
-    for name, calibrator in calibrators.items():
-        yield _after({"calibrator": name}, calibrator.probabilities(answers.logits), answers.labels)
+ECE = MetricKind.share("ece", "Expected calibration error", higher_is_better=False)
+CLASS_WISE_ECE = MetricKind.share("class_wise_ece", "Expected calibration error by class", higher_is_better=False)
+NOISE_FLOOR = MetricKind.share(
+    "ece_noise_floor", "Calibration error of a perfectly calibrated classifier", higher_is_better=None
+)
+P_VALUE = MetricKind(
+    "calibration_p_value", "Chance of such a calibration error if calibrated", higher_is_better=None, bounds=(0.0, 1.0)
+)
+NLL = MetricKind("nll", "Negative log-likelihood", higher_is_better=False)
+BRIER = MetricKind("brier", "Brier score", higher_is_better=False)
+BRIER_RELIABILITY = MetricKind("brier_reliability", "Brier score: reliability", higher_is_better=False)
+BRIER_RESOLUTION = MetricKind("brier_resolution", "Brier score: resolution", higher_is_better=True)
+BRIER_UNCERTAINTY = MetricKind("brier_uncertainty", "Brier score: uncertainty", higher_is_better=None)
+# Less what chance makes of it, an error may come out below zero.
+DEBIASED_ECE = MetricKind("debiased_ece", "Expected calibration error less chance", False, unit="share")
+BINNED = (
+    (MetricKind.share("rms_calibration_error", "RMS calibration error", False), prepared_rms_calibration_error),
+    (MetricKind.share("max_calibration_error", "Maximum calibration error", False), prepared_max_calibration_error),
+    (DEBIASED_ECE, prepared_debiased_ece),
+    (
+        MetricKind("debiased_squared_calibration_error", "Squared calibration error less chance", False),
+        prepared_debiased_squared_calibration_error,
+    ),
+)
 
 
 def metrics(results: Results) -> list[Metric]:
-    measurement, attacked = test_measurement(results.context), attacked_measurement(results.context)
-    answers, under_attack = predictions_of(results, measurement), predictions_of(results, attacked)
-    calibrators = fitted_calibrators(results)
-    ways = list(_ways(answers, calibrators))
-    averaged = members_first(results, "temperature")
-    if averaged is not None:
-        ways.append(_after({"calibrator": "temperature", "order": MEMBERS_FIRST}, averaged, answers.labels))
-    found = [it for way in ways for it in _clean_figures(results, measurement, answers, way)]
-    attack = {"attack": ATTACK, "norm": NORM, "eps": EPS}
-    for way in _ways(under_attack, calibrators):
-        made = partial(_made, attacked, under_attack, {**attack, **way.setting})
-        found.append(made("ece", prepared_ece(way.confidence, way.correct, BINS), bins=BINS))
-        found += _proper_scores(made, way, under_attack.labels)
+    attacked = attacked_measurement(results.context)
+    given = predictions_of(results, attacked)
+    ways = answers_to(results, test_measurement(results.context))
+    found = [metric for place, way in enumerate(ways) for metric in _clean(results, place, way)]
+    for way in answers_to(results, attacked):
+        setting = {"attack": ATTACK, "norm": NORM, "eps": EPS, **way.setting}
+        compute = prepared_ece(way.confidence, way.correct, BINS)
+        found.append(Metric(ECE, compute, given.examples, {"bins": BINS, **setting}))
+        found += _proper_scores(way, given.labels, given.examples, setting)
     return found
 
 
-def _made(
-    measurement: Measurement,
-    answers: Predictions,
-    setting: Mapping[str, Scalar],
-    metric: str,
-    compute: Figure,
-    *,
-    higher_is_better: bool | None = False,
-    headline: bool = False,
-    interval: tuple[float, float] | None = None,
-    successes: NDArray[np.bool_] | None = None,
-    **more: Scalar,
-) -> Metric:
-    return Metric(
-        metric=metric,
-        dataset=measurement.dataset,
-        compute=compute,
-        examples=((measurement.dataset, answers.indices),),
-        higher_is_better=higher_is_better,
-        setting={**more, **setting},
-        successes=successes,
-        interval=interval,
-        headline=headline,
-    )
-
-
-def _clean_figures(results: Results, measurement: Measurement, answers: Predictions, way: Answers) -> list[Metric]:
-    made = partial(_made, measurement, answers, way.setting)
-    confidence, correct = way.confidence, way.correct
-    floor = _floor(results, confidence)
+def _clean(results: Results, place: int, way: Answers) -> list[Metric]:
+    given = predictions_of(results, test_measurement(results.context))
+    confidence, correct, setting = way.confidence, way.correct, {"bins": BINS, **way.setting}
+    make = partial(Metric, examples=given.examples, setting=setting)
+    question = "Can its confidence be trusted once calibrated?" if way.setting else "Can its confidence be trusted?"
+    shown = way.setting in ({}, TEMPERATURE)
+    parts = prepared_brier_parts(way.probabilities, given.labels, BINS)
+    floor = noise_floor(results, place)
     worse = int((floor.values >= ece(confidence, correct, BINS) - 1e-12).sum())
-    shown = way.setting in ({}, {"calibrator": "temperature"})
-    parts = prepared_brier_parts(way.probabilities, answers.labels, BINS)
+    by_mass = {"bins": BINS, "binning": "mass", **way.setting}
     found = [
-        made("ece", prepared_ece(confidence, correct, BINS), bins=BINS, headline=shown),
-        made("ece", prepared_ece(confidence, correct, BINS, "mass"), bins=BINS, binning="mass"),
-        *[made(name, prepare(confidence, correct, BINS), bins=BINS) for name, prepare in BINNED.items()],
-        made("class_wise_ece", prepared_class_wise_ece(way.probabilities, answers.labels, BINS), bins=BINS),
-        *_proper_scores(made, way, answers.labels),
-        made("brier_reliability", lambda weights: parts(weights).reliability, bins=BINS),
-        made("brier_resolution", lambda weights: parts(weights).resolution, bins=BINS, higher_is_better=True),
+        make(replace(ECE, question=question), prepared_ece(confidence, correct, BINS), headline=shown),
+        make(ECE, prepared_ece(confidence, correct, BINS, "mass"), setting=by_mass),
+        *(make(kind, prepare(confidence, correct, BINS)) for kind, prepare in BINNED),
+        make(CLASS_WISE_ECE, prepared_class_wise_ece(way.probabilities, given.labels, BINS)),
+        *_proper_scores(way, given.labels, given.examples, way.setting),
+        make(BRIER_RELIABILITY, lambda weights: parts(weights).reliability),
+        make(BRIER_RESOLUTION, lambda weights: parts(weights).resolution),
         # The interval of the floor is the spread of a calibrated model's ECE, not a resampling of examples.
-        made(
-            "ece_noise_floor",
-            lambda _: floor.mean,
-            bins=BINS,
-            interval=(floor.low, floor.high),
-            higher_is_better=None,
-        ),
+        make(NOISE_FLOOR, lambda _: floor.mean, interval=(floor.low, floor.high)),
         # And that of the p-value comes from how many draws it is counted in.
-        made(
-            "calibration_p_value",
+        make(
+            P_VALUE,
             lambda _: calibration_p_value(ece(confidence, correct, BINS), floor),
-            bins=BINS,
             interval=clopper_pearson(worse, len(floor.values)),
-            higher_is_better=None,
         ),
     ]
     if way.setting:
-        found.append(
-            made(
-                "accuracy",
-                lambda weights: weighted_mean(correct, weights=weights),
-                higher_is_better=True,
-                successes=correct,
-            )
-        )
-    else:
-        found.append(
-            made("brier_uncertainty", lambda weights: parts(weights).uncertainty, bins=BINS, higher_is_better=None)
-        )
-    return found
+        return [*found, share_of(accuracy_kind(results.context), correct, given.examples, setting=way.setting)]
+    return [*found, make(BRIER_UNCERTAINTY, lambda weights: parts(weights).uncertainty)]
 
 
-def _proper_scores(made: Callable[..., Metric], way: Answers, labels: NDArray[np.int64]) -> list[Metric]:
-    rows = np.arange(len(labels))
-    surprise = -way.log_probabilities[rows, labels]
+def _proper_scores(
+    way: Answers, labels: NDArray[np.int64], examples: Examples, setting: Mapping[str, Scalar]
+) -> list[Metric]:
+    cross_entropy = -way.log_probabilities[np.arange(len(labels)), labels]
     truth = np.eye(way.probabilities.shape[1])[labels]
     squares = ((way.probabilities - truth) ** 2).sum(axis=1)
     return [
-        made("nll", lambda weights: weighted_mean(surprise, weights=weights)),
-        made("brier", lambda weights: weighted_mean(squares, weights=weights)),
+        mean_of(kind, values, examples, setting=setting) for kind, values in ((NLL, cross_entropy), (BRIER, squares))
     ]
 
 
-def _floor(results: Results, confidence: NDArray[np.float64]) -> NoiseFloor:
+@view
+def noise_floor(results: Results, place: int) -> NoiseFloor:
+    """What a perfectly calibrated classifier shows that is as confident on the test split as these answers are."""
+    confidence = answers_to(results, test_measurement(results.context))[place].confidence
     return ece_noise_floor(confidence, BINS, rng=host_generator(results.seed, "noise floor"))
 
 
 def warnings(results: Results) -> list[str]:
     answers = predictions_of(results, test_measurement(results.context))
-    floor = _floor(results, answers.confidence)
+    floor = noise_floor(results, 0)
     found = ece(answers.confidence, answers.correct, BINS)
     warned = []
     if found <= floor.high:
@@ -243,31 +144,3 @@ def warnings(results: Results) -> list[str]:
     elif calibrators and calibrators["temperature"].arrays["temperature"] == 1.0:
         warned.append("calibration: no temperature helps on the validation images; it was kept at 1")
     return warned
-
-
-def draw(results: Results) -> list[Chart]:
-    charts = []
-    calibrators = {name: one for name, one in fitted_calibrators(results).items() if name == "temperature"}
-    for words, measurement in (
-        ("", test_measurement(results.context)),
-        (" under attack", attacked_measurement(results.context)),
-    ):
-        shown = {
-            "with temperature" if way.setting else "as it is": (way.confidence, way.correct)
-            for way in _ways(predictions_of(results, measurement), calibrators)
-        }
-        charts += before_and_after(shown, BINS, words)
-    return charts
-
-
-CALIBRATION = Property(
-    name="calibration",
-    title="Calibration",
-    description="Whether confidence can be taken at its word: of the answers that are 90 % sure, 90 % should be right. "
-    "Before calibrating, and after each calibrator, fitted on validation images.",
-    plan=plan_calibration,
-    metrics=metrics,
-    draw=draw,
-    functions={"predict_attacked": measure_attacked_predictions, **MEASUREMENT_FUNCTIONS},
-    warnings=warnings,
-)

@@ -1,19 +1,18 @@
-"""The measure of detection: every score of every image, features computed once, detectors fitted once a classifier."""
+"""Measures every OOD score of every image; detectors are fitted once per evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hardy.attacks.attack import value_and_gradient
-from hardy.data import Dataset
 from hardy.errors import ContractError
-from hardy.evaluation.framework import Budget, Columns, EvaluationContext, Measurement, Shard
+from hardy.evaluation.charts import plain
+from hardy.evaluation.framework import Columns, EvaluationContext, Measurement, Plan, Results, Scalar, Shard, Skipped
 from hardy.ood import (
     DETECTORS,
     Detector,
@@ -22,78 +21,139 @@ from hardy.ood import (
     extract,
     fit_combination,
     fit_detector,
-    lacking,
     odin_scores,
+    usable,
 )
 from hardy.ood.detector import COMBINATION
+from hardy.ood.odin import log_odds
 from hardy.rng import Randomness
 from hardy.synthetic.outliers import OUTLIERS, make_outliers
 from hardy.synthetic.transforms import TRANSFORMS
 from hardy.threats import ThreatModel
-from hardy.validation import Images, Labels, Logits, frozen_evaluation
+from hardy.validation import Images
 
-HELD_FAMILY = "strokes"
-FITTING_FAMILIES = tuple(name for name in OUTLIERS if name != HELD_FAMILY)
+HELD_OUT_FAMILY = "strokes"
+FITTING_FAMILIES = tuple(name for name in OUTLIERS if name != HELD_OUT_FAMILY)
 """What the combination and ODIN are fitted on; strokes are measured on and so held out."""
 
 ODIN = "odin"
 ODIN_IMAGES = 300
-MOVING_STEPS, MOVING_STEP_SIZE = 20, 0.1
+PERTURBED_EPS = 0.3
+PERTURBING_STEPS, PERTURBING_STEP_SIZE = 20, 0.1
+HEADLINES = ("layers", "max_softmax")
+"""The score that says most without having seen an outlier, where the classifier has layers; and the baseline."""
 
 
-class Size(NamedTuple):
-    """How many examples a budget takes; None is all."""
+class Outside(NamedTuple):
+    """A measurement that is to be told from that of the test images."""
 
-    training: int
-    fitting: int
-    inside: int | None
-    outside: int | None
-    made: int
-    moved: int
+    name: str
+    measurement: Measurement
+    setting: dict[str, str | float]
 
 
-SIZES: dict[Budget, Size] = {
-    "quick": Size(training=2000, fitting=300, inside=1000, outside=300, made=100, moved=0),
-    "standard": Size(training=10_000, fitting=1000, inside=2000, outside=2000, made=500, moved=100),
-    "full": Size(training=10_000, fitting=1000, inside=None, outside=None, made=2000, moved=500),
-}
+def plan(context: EvaluationContext) -> Plan:
+    reasons = [f"{name}: {reason}" for name, reason in context.missing.items()]
+    if not context.out_of_distribution:
+        reasons.append("no out-of-distribution dataset is at hand; only what is made of the test images is measured")
+    if context.train is None:
+        reasons.append("there are no training images: detectors that are fitted on them are left out")
+    if context.validation is None:
+        reasons.append("there are no validation images: the combination of scores, and thresholds, are left out")
+    if not (context.budget.odin and context.budget.perturbed):
+        reasons.append(f"ODIN and adversarially perturbed images: the {context.budget.name} budget leaves them out")
+    validation = validation_measurement(context)
+    measurements = [
+        inside_measurement(context),
+        *(it.measurement for it in outside_measurements(context)),
+        *shift_measurements(context),
+        *([validation] if validation else []),
+    ]
+    return Plan(measurements, [Skipped("out_of_distribution", reason) for reason in reasons])
+
+
+def inside_measurement(context: EvaluationContext) -> Measurement:
+    """The test images."""
+    return detect_measurement(context, context.dataset, context.budget.in_distribution)
+
+
+def validation_measurement(context: EvaluationContext) -> Measurement | None:
+    """Half of the validation images, for thresholds; fitting takes of the other half."""
+    if context.validation is None or context.sizes[context.validation] < 2:
+        return None
+    half, most = context.sizes[context.validation] // 2, context.budget.in_distribution
+    return detect_measurement(context, context.validation, half if most is None else min(half, most))
+
+
+def shift_measurements(context: EvaluationContext) -> list[Measurement]:
+    """The same classes from elsewhere, which should not be refused."""
+    return [detect_measurement(context, name, context.budget.out_of_distribution) for name in context.shift]
+
+
+def outside_measurements(context: EvaluationContext) -> list[Outside]:
+    """What should be refused: other datasets, what is made of test images, and adversarially perturbed images."""
+    budget = context.budget
+    found = [
+        Outside(name, detect_measurement(context, name, budget.out_of_distribution), {})
+        for name in context.out_of_distribution
+    ]
+    for name in TRANSFORMS:
+        measurement = detect_measurement(context, context.dataset, budget.transformed, transform=name)
+        found.append(Outside(plain(name), measurement, {"transform": name}))
+    if budget.perturbed:
+        for name in context.out_of_distribution:
+            measurement = detect_measurement(context, name, budget.perturbed, perturbed=PERTURBED_EPS)
+            found.append(Outside(f"{name}, perturbed", measurement, {"norm": "linf", "eps": PERTURBED_EPS}))
+    return found
 
 
 def detect_measurement(
-    context: EvaluationContext, dataset: str, at_most: int | None, *, made: str = "", moved: float = 0.0
+    context: EvaluationContext, dataset: str, at_most: int | None, *, transform: str = "", perturbed: float = 0.0
 ) -> Measurement:
-    """Every score on one dataset; on what is made of it; or on its images moved to be answered as surely as can be."""
-    size = SIZES[context.budget]
+    """Every score on one dataset; on what a transform makes of it; or on its images adversarially perturbed."""
     return Measurement.of(
         "detect",
         dataset,
         context.examples(dataset, at_most),
-        made=made,
-        moved=moved,
-        train=f"{context.dataset.rpartition('/')[0]}/train" if context.validation else "",
+        transform=transform,
+        perturbed=perturbed,
+        train=context.train or "",
         validation=context.validation or "",
-        training=size.training,
-        fitting=size.fitting,
-        odin=context.budget != "quick" and context.validation is not None,
+        training=context.budget.detector_training,
+        fitting=context.budget.detector_validation,
+        odin=context.budget.odin and context.validation is not None,
     )
+
+
+def scores_of(results: Results) -> list[str]:
+    """The scores that the classifier allows."""
+    columns = results.records[inside_measurement(results.context)].columns
+    return [name for name in DETECTORS if name in columns]
+
+
+def headline_score(results: Results) -> str:
+    return next(name for name in HEADLINES if name in scores_of(results))
 
 
 def measure_detect(
     classifier: nn.Module, shard: Shard, measurement: Measurement, *, seed: int, batch_size: int
 ) -> Columns:
-    """``logits``, float32 (N, K), and one float64 (N,) a score; scores that the classifier does not allow are left out.
+    """``logits``, float32 (N, K), and one float64 (N,) per score; what the classifier does not allow is left out.
 
-    What is fitted is fitted on training images, and ODIN and the combination on validation images and made outliers.
+    Detectors are fitted on training images, ODIN and the combination on validation images and synthetic outliers.
 
     Raises:
         ContractError: scores that are not finite.
     """
     setting, images = measurement.settings, shard.images
-    if setting["made"]:
-        images = TRANSFORMS[str(setting["made"])](images, shard.rng(seed, "made", str(setting["made"])))
-    if setting["moved"]:
-        images = torch.cat([_moved(classifier, batch, float(setting["moved"])) for batch in images.split(batch_size)])
-    fitted = _fitted(classifier, shard.dataset, measurement, seed, batch_size, images.device)
+    if setting["transform"]:
+        name = str(setting["transform"])
+        images = TRANSFORMS[name](images, shard.rng(seed, "made", name))
+    if setting["perturbed"]:
+        eps = float(setting["perturbed"])
+        images = torch.cat([perturbed(classifier, batch, eps) for batch in images.split(batch_size)])
+    key = ("detectors", seed, *(setting[name] for name in ("train", "validation", "training", "fitting", "odin")))
+    fitted = shard.memo.get(key, lambda: _fit(classifier, shard, setting, seed, batch_size))
     features = extract(classifier, images, batch_size)
     columns: Columns = {"logits": features.logits}
     columns |= {name: detector.scores(features) for name, detector in fitted.detectors.items()}
@@ -110,45 +170,22 @@ class _Fitted(NamedTuple):
     odin: OdinSetting | None
 
 
-_CACHE: WeakKeyDictionary[nn.Module, dict[tuple, _Fitted]] = WeakKeyDictionary()
+def _fit(classifier: nn.Module, shard: Shard, setting: Mapping[str, Scalar], seed: int, batch_size: int) -> _Fitted:
+    device = shard.images.device
+    if setting["train"]:
+        train = shard.dataset(str(setting["train"]))
+        chosen = train.measuring_order()[: int(setting["training"])]
+        training = extract(classifier, train.floats(chosen).to(device), batch_size)
+        labels = train.labels[chosen].numpy()
+        detectors = {name: fit_detector(name, training, labels) for name in usable(training)}
+    else:
+        detectors = {name: Detector(name, {}) for name in DETECTORS if _needs_nothing(name)}
+    if not setting["validation"]:
+        return _Fitted(detectors, None)
 
-
-def _fitted(
-    classifier: nn.Module,
-    dataset: Callable[[str], Dataset],
-    measurement: Measurement,
-    seed: int,
-    batch_size: int,
-    device: torch.device,
-) -> _Fitted:
-    setting = measurement.settings
-    key = (seed, *(setting[name] for name in ("train", "validation", "training", "fitting", "odin")))
-    known = _CACHE.setdefault(classifier, {})
-    if key not in known:
-        known[key] = _fit(classifier, dataset, measurement, seed, batch_size, device)
-    return known[key]
-
-
-def _fit(
-    classifier: nn.Module,
-    dataset: Callable[[str], Dataset],
-    measurement: Measurement,
-    seed: int,
-    batch_size: int,
-    device: torch.device,
-) -> _Fitted:
-    setting = measurement.settings
-    if not setting["train"]:
-        return _Fitted({name: Detector(name, {}) for name in DETECTORS if _is_free(name)}, None)
-    train, validation = dataset(str(setting["train"])), dataset(str(setting["validation"]))
-    chosen = train.measuring_order()[: int(setting["training"])]
-    training = extract(classifier, train.floats(chosen).to(device), batch_size)
-    labels = train.labels[chosen].numpy()
-    possible = [name for name in DETECTORS if name != COMBINATION and not lacking(name, training)]
-    detectors = {name: fit_detector(name, training, labels) for name in possible}
-
-    # The cells take the beginning of the measuring order; fitting takes its end, so that thresholds set on a cell are
-    # not set on images that something was fitted on.
+    validation = shard.dataset(str(setting["validation"]))
+    # Measurements take the beginning of the measuring order; fitting takes its end, so that thresholds are not set on
+    # images that something was fitted on.
     last = validation.measuring_order()[len(validation) // 2 :][-int(setting["fitting"]) :]
     inside = validation.floats(last).to(device)
     outside = make_outliers(inside, Randomness(seed, last.to(device), ("fitting outliers",)), FITTING_FAMILIES)
@@ -160,30 +197,24 @@ def _fit(
     return _Fitted(detectors, odin)
 
 
-def _is_free(name: str) -> bool:
-    return name != COMBINATION and DETECTORS[name].fit is None and DETECTORS[name].needs == "logits"
+def _needs_nothing(name: str) -> bool:
+    return DETECTORS[name].fitted_on == "nothing" and DETECTORS[name].needs == "logits"
 
 
-def _moved(classifier: nn.Module, images: Images, eps: float) -> Images:
-    """Images within linf ``eps`` of these, moved towards the largest probability of the class that they were taken for.
+def perturbed(classifier: nn.Module, images: Images, eps: float) -> Images:
+    """Images within linf ``eps`` of these that are answered with as much confidence as could be found.
 
-    Steps along the sign of the gradient of the log odds of the top class; the surest image on the way is kept.
+    Steps along the sign of the gradient of the log odds of the class that was predicted; the best on the way is kept.
     """
     threat = ThreatModel("linf", eps)
-
-    def log_odds(logits: Logits, labels: Labels) -> Tensor:
-        others = logits.scatter(1, labels[:, None], -torch.inf)
-        return logits.gather(1, labels[:, None]).squeeze(1) - others.logsumexp(1)
-
-    with frozen_evaluation(classifier):
-        with torch.no_grad():
-            top = classifier(images).argmax(1)
-        current, best, kept = images, torch.full((len(images),), -torch.inf, device=images.device), images
-        for _ in range(MOVING_STEPS + 1):
-            logits, gradient = value_and_gradient(classifier, current, top, log_odds)
-            odds = log_odds(logits, top)
-            better = odds > best
-            best = torch.where(better, odds, best)
-            kept = torch.where(better[:, None, None, None], current, kept)
-            current = threat.project(current + MOVING_STEP_SIZE * eps * gradient.sign(), images)
+    with torch.no_grad():
+        top = classifier(images).argmax(1)
+    current, best, kept = images, torch.full((len(images),), -torch.inf, device=images.device), images
+    for _ in range(PERTURBING_STEPS + 1):
+        logits, gradient = value_and_gradient(classifier, current, top, log_odds)
+        odds = log_odds(logits, top)
+        better = odds > best
+        best = torch.where(better, odds, best)
+        kept = torch.where(better[:, None, None, None], current, kept)
+        current = threat.project(current + PERTURBING_STEP_SIZE * eps * gradient.sign(), images)
     return kept

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hardy.corruptions import CORRUPTIONS, Corruption, corrupt
-from hardy.evaluation.charts import Chart, Gallery, LineChart, Picture, Series, Table
+from hardy.corruptions import CORRUPTIONS, Corruption, corrupt_with
+from hardy.evaluation.charts import Chart, Gallery, LineChart, Picture, Series, Table, picture_of, plain
 from hardy.evaluation.framework import Results
 from hardy.evaluation.predictions import Predictions, predictions_of, test_measurement
-from hardy.evaluation.properties.accuracy.metrics import picture_of
 from hardy.evaluation.properties.shift.measure import Condition, conditions
 from hardy.metrics import auroc, ece, wilson
 from hardy.ood import SCORES
@@ -41,14 +40,14 @@ def _bars(results: Results, shown: list[Condition]) -> LineChart:
             Series("without corruption", places, np.full(len(places), clean), style="reference"),
         ),
         y_limits=(0.0, 1.0),
-        x_names=tuple(_plain(it.corruption) for it in shown),
+        x_names=tuple(plain(it.corruption) for it in shown),
     )
 
 
 def _table(results: Results, shown: list[Condition]) -> Table:
     rows = [
         (
-            f"{_plain(it.corruption)} {it.severity}",
+            f"{plain(it.corruption)} {it.severity}",
             it.measurement.dataset,
             *_figures(predictions_of(results, it.measurement)),
         )
@@ -86,7 +85,7 @@ def _curves(results: Results, measured: list[Condition], *, published: bool) -> 
         bands = np.array([wilson(int(right.sum()), len(right)) for right in found])
         y = np.array([clean, *(right.mean() for right in found)])
         low, high = (np.array([clean, *bound]) for bound in bands.T)
-        series.append(Series(_plain(name), np.arange(len(y), dtype=np.float64), y, low, high))
+        series.append(Series(plain(name), np.arange(len(y), dtype=np.float64), y, low, high))
     return LineChart(
         title=f"Accuracy over the severity, {'MNIST-C' if published else 'held-out families'}",
         caption="0 is the image as it is; each with its 95 % interval.",
@@ -131,12 +130,8 @@ def _pictures(corruption: Corruption, image: torch.Tensor, rng: Randomness) -> t
     several = len(corruption.severities) > 1
     return tuple(
         Picture(
-            picture_of(corrupt(image, corruption.name, severity, rng)[0].numpy()),
-            _plain(corruption.name) + " *" * (several and severity == corruption.default),
+            picture_of(corrupt_with(image, corruption.name, severity, rng)[0].numpy()),
+            plain(corruption.name) + " *" * (several and severity == corruption.default),
         )
         for severity in corruption.severities
     )
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")

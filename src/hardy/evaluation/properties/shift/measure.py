@@ -1,27 +1,24 @@
-"""The measures of distribution shift: what is answered under a corruption, and how often the answer flips."""
+"""Measures distribution shift: what is answered under a corruption, and how often the answer flips."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt, turned, warp
-from hardy.evaluation.framework import Budget, Columns, EvaluationContext, Measurement, Shard, Skipped
-from hardy.evaluation.predictions import measure_predictions
+from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt_with, turned, warp
+from hardy.evaluation.framework import Columns, EvaluationContext, Measurement, Plan, Shard, Skipped
+from hardy.evaluation.predictions import (
+    batched_logits,
+    measure_predictions,
+    prediction_measurement,
+    test_measurement,
+)
 from hardy.rng import Randomness
 from hardy.validation import Images
-
-EXAMPLES: dict[Budget, int | None] = {"quick": 500, "standard": 2000, "full": None}
-SEQUENCES: dict[Budget, int | None] = {"quick": 100, "standard": 1000, "full": None}
-
-FAMILIES: dict[Budget, tuple[str, ...]] = {
-    "quick": PUBLISHED,
-    "standard": tuple(CORRUPTIONS),
-    "full": tuple(CORRUPTIONS),
-}
 
 MOVES = {
     "rotation": "from -14 to 14 degrees",
@@ -35,28 +32,44 @@ PUBLISHED_DATASET = "mnist-c"
 
 
 class Condition(NamedTuple):
-    """One corruption at one severity, and the cell that measures it."""
+    """One corruption at one severity, and what measures it."""
 
     corruption: str
     severity: int
     measurement: Measurement
 
 
+def plan(context: EvaluationContext) -> Plan:
+    measurements = [
+        test_measurement(context),
+        *([prediction_measurement(context, context.validation)] if context.validation else []),
+        *(it.measurement for it in conditions(context)),
+        *(prediction_measurement(context, name) for name in natural_shifts(context)),
+        *(move_measurement(context, move) for move in MOVES),
+    ]
+    return Plan(measurements, left_out(context))
+
+
+def natural_shifts(context: EvaluationContext) -> list[str]:
+    """The datasets at hand that show the same classes and come from elsewhere."""
+    return [name for name in context.shift if not name.startswith(f"{PUBLISHED_DATASET}/")]
+
+
 def conditions(context: EvaluationContext) -> list[Condition]:
     """What is measured: where a published file is at hand, its images are those of the default severity."""
     found = []
-    for name in FAMILIES[context.budget]:
+    for name in CORRUPTIONS if context.budget.corruptions is None else context.budget.corruptions:
         corruption = CORRUPTIONS[name]
         if corruption.reason_undefined(context.shape):
             continue
-        severities = corruption.severities if context.budget == "full" else [corruption.default]
+        severities = corruption.severities if context.budget.every_severity else [corruption.default]
         found += [Condition(name, severity, _measurement(context, name, severity)) for severity in severities]
     return found
 
 
 def _measurement(context: EvaluationContext, name: str, severity: int) -> Measurement:
     file = f"{PUBLISHED_DATASET}/{name}"
-    at_most = EXAMPLES[context.budget]
+    at_most = context.budget.corrupted
     if severity == CORRUPTIONS[name].default and file in context.shift:
         return Measurement.of("predict", file, context.examples(file, at_most))
     examples = context.examples(context.dataset, at_most)
@@ -66,8 +79,8 @@ def _measurement(context: EvaluationContext, name: str, severity: int) -> Measur
 def left_out(context: EvaluationContext) -> list[Skipped]:
     """What is not measured, or not on the published images, and why."""
     reasons = []
-    if context.budget == "quick":
-        reasons.append("held-out families: the quick budget leaves them out")
+    if context.budget.corruptions is not None:
+        reasons.append(f"held-out families: the {context.budget.name} budget leaves them out")
     undefined = {name: it.reason_undefined(context.shape) for name, it in CORRUPTIONS.items()}
     reasons += [f"{name}: {reason}" for name, reason in undefined.items() if reason]
     at_hand = [name for name in PUBLISHED if f"{PUBLISHED_DATASET}/{name}" in context.shift]
@@ -83,10 +96,9 @@ def left_out(context: EvaluationContext) -> list[Skipped]:
 
 
 def move_measurement(context: EvaluationContext, move: str) -> Measurement:
-    """The cell of sequences of one of :data:`MOVES`."""
-    return Measurement.of(
-        "consistency", context.dataset, context.examples(context.dataset, SEQUENCES[context.budget]), move=move
-    )
+    """The sequences of one of :data:`MOVES`."""
+    examples = context.examples(context.dataset, context.budget.sequences)
+    return Measurement.of("consistency", context.dataset, examples, move=move)
 
 
 def measure_corrupted(
@@ -94,10 +106,9 @@ def measure_corrupted(
 ) -> Columns:
     """``logits``, float32 (N, K), on the corrupted images."""
     name, severity = str(measurement.settings["corruption"]), int(measurement.settings["severity"])
-    corrupted = corrupt(shard.images, name, severity, shard.rng(seed))
-    return measure_predictions(
-        classifier, shard._replace(images=corrupted), measurement, seed=seed, batch_size=batch_size
-    )
+    corrupted = corrupt_with(shard.images, name, severity, shard.rng(seed))
+    shard = replace(shard, images=corrupted)
+    return measure_predictions(classifier, shard, measurement, seed=seed, batch_size=batch_size)
 
 
 def measure_consistency(
@@ -113,7 +124,7 @@ def measure_consistency(
     before = None
     for place in torch.linspace(-1.0, 1.0, FRAMES).tolist():
         frame = moved(shard.images, rng, str(measurement.settings["move"]), place)
-        predicted = _predicted(classifier, frame, batch_size)
+        predicted = batched_logits(classifier, frame, batch_size).argmax(1)
         if before is not None:
             flips += predicted != before
         before = predicted
@@ -131,8 +142,3 @@ def moved(images: Images, rng: Randomness, move: str, place: float) -> Images:
             return warp(images, torch.eye(2), 2.0 * place * direction)
         case _:
             return warp(images, 1.2**-place * torch.eye(2))
-
-
-def _predicted(classifier: nn.Module, images: Images, batch_size: int) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([classifier(batch).argmax(1) for batch in images.split(batch_size)])

@@ -1,0 +1,84 @@
+"""What calibration measures: predictions on clean and on attacked images, calibrated in each way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardy.evaluation.framework import EvaluationContext, Measurement, Plan, Results, Scalar, Skipped, view
+from hardy.evaluation.predictions import members_measurement, predictions_of, test_measurement
+from hardy.evaluation.properties.adversarial.measure import Sweep, attack_measurement
+from hardy.evaluation.validation_fits import (
+    MEMBERS_FIRST,
+    fitted_calibrators,
+    members_first,
+    no_validation_split,
+    validation_measurements,
+)
+from hardy.metrics import confidence_and_correct
+
+# Small enough that many answers stay right: the question is whether confidence falls with accuracy.
+ATTACK, NORM, EPS = "pgd", "linf", 0.1
+TEMPERATURE = {"calibrator": "temperature"}
+"""The setting of what is shown beside the classifier as it is."""
+
+
+class Answers(NamedTuple):
+    """What a classifier says of some images, calibrated in some way.
+
+    Attributes:
+        setting: which way; empty before calibrating.
+        probabilities: float64 (N, K).
+        log_probabilities: float64 (N, K).
+        confidence: float64 (N,).
+        correct: bool (N,).
+    """
+
+    setting: Mapping[str, Scalar]
+    probabilities: NDArray[np.float64]
+    log_probabilities: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    correct: NDArray[np.bool_]
+
+
+def plan(context: EvaluationContext) -> Plan:
+    skipped = no_validation_split("calibration", "calibrators", context)
+    measurements = [test_measurement(context), attacked_measurement(context), *validation_measurements(context)]
+    if context.members and context.validation is not None:
+        measurements.append(members_measurement(context, context.dataset))
+    elif not context.members:
+        skipped.append(Skipped("calibration", "calibrating members before averaging: the classifier is no ensemble"))
+    return Plan(measurements, skipped)
+
+
+def attacked_measurement(context: EvaluationContext) -> Measurement:
+    """The predictions on attacked images."""
+    sweep = Sweep(ATTACK, NORM, (EPS,))
+    return attack_measurement(context, sweep, context.budget.attacked_predictions, "predict_attacked")
+
+
+@view
+def answers_to(results: Results, measurement: Measurement) -> list[Answers]:
+    """The predictions of a measurement as they are, after each calibrator, and on the test split of members that were
+    calibrated first."""
+    given = predictions_of(results, measurement)
+    before = Answers({}, np.exp(given.log_probabilities), given.log_probabilities, given.confidence, given.correct)
+    found = [before]
+    for name, calibrator in fitted_calibrators(results).items():
+        found.append(_calibrated({"calibrator": name}, calibrator.probabilities(given.logits), given.labels))
+    if measurement == test_measurement(results.context):
+        averaged = members_first(results, "temperature")
+        if averaged is not None:
+            found.append(_calibrated({**TEMPERATURE, "order": MEMBERS_FIRST}, averaged, given.labels))
+    return found
+
+
+def _calibrated(
+    setting: Mapping[str, Scalar], probabilities: NDArray[np.float64], labels: NDArray[np.int64]
+) -> Answers:
+    confidence, correct = confidence_and_correct(probabilities, labels)
+    with np.errstate(divide="ignore"):
+        return Answers(setting, probabilities, np.log(probabilities), confidence, correct)

@@ -1,0 +1,40 @@
+"""Progress bars on standard error or in a notebook, so that standard output holds results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TypeAlias
+
+Draw: TypeAlias = Callable[..., None]
+"""``draw(done, total, text="", name="")``: a bar per name, with a few words behind it."""
+
+
+@contextmanager
+def progress_bars(activity: str, show: bool = True) -> Iterator[Draw]:
+    """Yield a function that draws how far an activity is; it draws nothing unless ``show``.
+
+    Example:
+        >>> with progress_bars("counting", show=False) as draw:
+        ...     for number in range(3):
+        ...         draw(number + 1, 3, f"at {number}")
+    """
+    if not show:
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    # In a notebook rich draws with ipywidgets; without them it would warn at every step and draw nothing.
+    console = Console(stderr=True, force_jupyter=None if find_spec("ipywidgets") else False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bars:
+        tasks = {}
+
+        def draw(done: int, total: int | None, text: str = "", name: str = "") -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(f"{activity} {name}".strip(), text="")
+            bars.update(tasks[name], total=total, completed=done, text=text)
+
+        yield draw

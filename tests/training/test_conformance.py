@@ -1,0 +1,119 @@
+"""What every registered loss and recipe has to keep."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from helpers.classifiers import seeded_linear
+from torch import nn
+
+from hardy.models import MODELS, Compact, build_model, parameter_count
+from hardy.rng import Randomness
+from hardy.training import LOSSES, RECIPES, Batch, Recipe
+from hardy.training.loop import check_suits
+from hardy.training.losses import cross_entropy
+from hardy.validation import check_settings
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "cross_entropy": {},
+    "trades": {"eps": 0.2, "steps": 4, "step_size": 0.1, "beta": 3.0, "ramp": 0.5},
+}
+
+losses = pytest.mark.parametrize("name", LOSSES)
+recipes = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+
+
+def batch(count: int = 6, side: int = 28) -> Batch:
+    images = torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(0))
+    return Batch(images, torch.arange(count) % 3, Randomness(0, torch.arange(count), ("training", 0)), 1.0)
+
+
+@losses
+def test_a_loss_is_one_repeatable_number_that_trains_everything_and_leaves_modes_alone(name: str) -> None:
+    def network_of_mixed_modes() -> Compact:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            made = Compact(width=4).train()
+        made.features[2].eval()
+        return made
+
+    assert name in SETTINGS, "add settings for the new loss to SETTINGS"
+    function = LOSSES[name].function
+    model = network_of_mixed_modes()
+    modes = [module.training for module in model.modules()]
+    images = batch().images.clone()
+    loss = function(model, batch(), **SETTINGS[name])
+    assert loss.shape == ()
+    assert loss.isfinite()
+    loss.backward()
+    assert [key for key, it in model.named_parameters() if it.grad is None or not it.grad.isfinite().all()] == []
+    assert [module.training for module in model.modules()] == modes
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert torch.equal(batch().images, images)
+    assert torch.equal(function(network_of_mixed_modes(), batch(), **SETTINGS[name]), loss)
+
+
+@losses
+def test_a_loss_smooths_labels_and_has_a_docstring(name: str) -> None:
+    check_settings(name, LOSSES[name].function, SETTINGS[name] | {"label_smoothing": 0.1})
+    assert LOSSES[name].function.__doc__
+
+
+@losses
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_soft_labels_weigh_the_cross_entropy_of_each_class(name: str, smoothing: float) -> None:
+    model, given = seeded_linear(3, 6), batch(side=6)
+    soft = torch.rand(6, 3, generator=torch.Generator().manual_seed(1)).softmax(1)
+    settings = SETTINGS[name] | {"label_smoothing": smoothing}
+    loss = LOSSES[name].function(model, given._replace(targets=soft), **settings)
+    # A loss is linear in its targets, so that of soft labels is the mean over the hard ones.
+    hard = [
+        cross_entropy(model, Batch(image[None], torch.tensor([label]), given.rng, 1.0), label_smoothing=smoothing)
+        for image in given.images
+        for label in range(3)
+    ]
+    rest = LOSSES[name].function(model, given, **settings) - cross_entropy(model, given, label_smoothing=smoothing)
+    torch.testing.assert_close(loss - rest, (torch.stack(hard).reshape(6, 3) * soft).sum(1).mean())
+
+
+@losses
+def test_one_hot_labels_are_labels(name: str) -> None:
+    model, given = seeded_linear(3, 6), batch(side=6)
+    one_hot = nn.functional.one_hot(given.targets, 3).float()
+    loss = LOSSES[name].function(model, given._replace(targets=one_hot), **SETTINGS[name])
+    torch.testing.assert_close(loss, LOSSES[name].function(model, given, **SETTINGS[name]))
+
+
+def recipe_of(stored: dict[str, Any]) -> Recipe:
+    return Recipe(**{**stored, "members": tuple(map(recipe_of, stored["members"]))})
+
+
+@recipes
+def test_a_recipe_survives_json_and_builds_its_networks(recipe: Recipe) -> None:
+    assert RECIPES[recipe.name] is recipe
+    assert recipe.description
+    stored = recipe.to_dict()
+    assert json.loads(json.dumps(stored, allow_nan=False)) == stored
+    assert recipe_of(stored) == recipe
+    architecture = json.loads(json.dumps(recipe.architecture(10)))
+    model = build_model(architecture["name"], **architecture["arguments"])
+    with torch.no_grad():
+        assert model.eval()(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+    assert parameter_count(model) > 0
+    assert {network.model for network in recipe.networks} <= MODELS.keys()
+    assert len({network.name for network in recipe.networks}) == len(recipe.networks)
+
+
+@recipes
+def test_a_recipe_suits_digits(recipe: Recipe) -> None:
+    digits = torch.zeros(55_000, 1, 28, 28, dtype=torch.uint8)
+    for network in recipe.networks:
+        check_suits(network, digits, 10)
+
+
+def test_the_recipes_use_every_loss() -> None:
+    used = {network.loss for recipe in RECIPES.values() for network in recipe.networks}
+    assert used == LOSSES.keys()
