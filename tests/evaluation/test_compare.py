@@ -180,7 +180,7 @@ def test_the_page_is_written(runs: Path, tmp_path: Path) -> None:
 def test_a_run_without_an_evaluation_is_named(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="nowhere is no run"):
         compare_runs([runs / "first", tmp_path / "nowhere"])
-    (tmp_path / "run.json").write_text('{"schema": 1}')
+    (tmp_path / "run.json").write_text('{"schema": 2}')
     with pytest.raises(RunError, match="no scorecard at"):
         compare_runs([runs / "first", tmp_path])
     (tmp_path / "scorecard.json").write_bytes((runs / "first" / "scorecard.json").read_bytes())

@@ -289,7 +289,7 @@ def test_a_property_named_twice_is_measured_once(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"properties": ["accurracy"]}, "unknown property 'accurracy'; did you mean accuracy"),
-        ({"budget": "lavish"}, "unknown budget 'lavish'; known: quick, standard, full"),
+        ({"budget": "lavish"}, "unknown budget 'lavish'; known: full, quick, standard"),
         ({"limit": 0}, "limit 0"),
         ({"batch_size": 0}, "batch size 0"),
         ({"device": "abacus"}, "device 'abacus'"),

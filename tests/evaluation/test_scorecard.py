@@ -113,7 +113,7 @@ def without(key: str) -> dict:
         without("estimates"),
         content() | {"schema": 3},
         content() | {"unheard_of": 1},
-        content() | {"budget": "lavish"},
+        content() | {"budget": 7},
         content() | {"estimates": [content()["estimates"][0] | {"n": 0}]},
         content() | {"estimates": [content()["estimates"][0] | {"value": "high"}]},
         content() | {"estimates": [content()["estimates"][0] | {"setting": {"eps": None}}]},

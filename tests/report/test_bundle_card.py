@@ -10,7 +10,7 @@ from hardy.deployment.abstention import RULES
 from hardy.report.bundle_card import bundle_card
 
 
-def facts(text: str) -> Any:
+def manifest(text: str) -> Any:
     refusals = dict.fromkeys(RULES, 0.0125) | {"all": 0.01}
     return SimpleNamespace(
         name=text,
@@ -22,19 +22,19 @@ def facts(text: str) -> Any:
         prediction_sets=text,
         alpha=0.05,
         rules=SimpleNamespace(
-            suspicion_above=1.5,
-            confidence_below=0.5,
+            max_ood_score=1.5,
+            min_confidence=0.5,
             validation_refusal=refusals,
-            set_on=text,
+            fitted_on=text,
             target_refusal=0.02,
         ),
-        promises=[SimpleNamespace(kind=text, rate=0.9, low=0.8, high=0.95, n=1234)],
+        refusal_estimates=[SimpleNamespace(kind=text, rate=0.9, low=0.8, high=0.95, n=1234)],
         fitted_on={text: text},
     )
 
 
 def rendered(text: str) -> str:
-    return MarkdownIt("commonmark").enable("table").render(bundle_card(cast(Any, facts(text))))
+    return MarkdownIt("commonmark").enable("table").render(bundle_card(cast(Any, manifest(text))))
 
 
 def test_the_card_of_a_bundle_says_when_it_abstains_and_what_it_refuses():

@@ -88,7 +88,8 @@ class TestOutOfDistribution:
         assert [skip.reason.split(";")[0] for skip in planned.skipped] == [
             "far/test: not at hand",
             "no out-of-distribution dataset is at hand",
-            "there is no validation split: scores that are fitted, and thresholds, are left out",
+            "there are no training images: detectors that are fitted on them are left out",
+            "there are no validation images: the combination of scores, and thresholds, are left out",
             "ODIN and adversarially perturbed images: the quick budget leaves them out",
         ]
 
