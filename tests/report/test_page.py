@@ -209,6 +209,15 @@ def test_nothing_to_warn_of_and_nothing_to_show(tmp_path):
     assert "Main figures" not in page.words
 
 
+@pytest.mark.parametrize(("number", "folded"), [(4, 0), (5, 2)])
+def test_many_warnings_are_folded_after_the_first_and_none_is_lost(tmp_path, number, folded):
+    warnings = [f"warning {letter}" for letter in "abcde"[:number]]
+    page = Page(written(tmp_path, scorecard(warnings=warnings), []))
+    assert f"{number} warnings to read first" in page.words
+    assert all(page.words.count(warning) == 1 for warning in warnings)
+    assert (f"{folded} more" in page.words) == bool(folded)
+
+
 def test_text_from_outside_is_inert(tmp_path):
     subject = Subject(
         name=NASTY, architecture=NASTY, parameters=1, classes=2, weights_sha256=NASTY, training={NASTY: NASTY}

@@ -165,14 +165,18 @@ def test_a_property_that_no_rule_knows_is_shown_as_it_is():
     assert (verdict.subject, verdict.level, verdict.words) == ("Is it kind?", "unknown", "0.4200 (0.4190 to 0.4210)")
 
 
-def test_variants_of_a_figure_are_left_to_the_first_and_other_datasets_are_not():
-    first = share("ece", 0.001, "calibration", setting={"bins": 15}, higher_is_better=False)
-    variant = share("ece", 0.4, "calibration", setting={"bins": 15, "calibrator": "beta"}, higher_is_better=False)
+def test_variants_of_a_figure_speak_only_where_they_are_worse_and_other_datasets_always():
+    def ece(value: float, **setting) -> Estimate:
+        return share("ece", value, "calibration", setting={"bins": 15, **setting}, higher_is_better=False)
+
+    first, same, worse = ece(0.001), ece(0.002, calibrator="temperature"), ece(0.4, calibrator="beta")
     elsewhere = first.model_copy(update={"dataset": "other/test"})
-    assert [each.detail for each in verdicts(card(first, variant, elsewhere))] == [
-        "15 bins · mnist/test",
-        "15 bins · other/test",
+    assert [(each.level, each.detail) for each in verdicts(card(first, same, worse, elsewhere))] == [
+        ("poor", "15 bins, beta · mnist/test"),
+        ("good", "15 bins · mnist/test"),
+        ("good", "15 bins · other/test"),
     ]
+    assert [each.level for each in verdicts(card(worse, first))] == ["poor"]
 
 
 def test_every_level_has_an_icon_and_a_word_of_its_own():

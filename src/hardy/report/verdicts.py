@@ -58,20 +58,23 @@ _Rule: TypeAlias = Callable[[Estimate, Scorecard], _Judgement]
 
 def verdicts(scorecard: Scorecard) -> list[Verdict]:
     """One for each headline metric and dataset, and one for the worst corruption; the worst first."""
-    found: dict[tuple[str, ...], Verdict] = {}
-    for estimate in scorecard.estimates:
-        key = (estimate.property, estimate.metric, estimate.dataset, estimate.question)
-        # The first of its kind speaks; others are variants of it.
-        if estimate.headline and key not in found:
-            subject, rule = _RULES.get(key[:2], (formatting.figure(estimate).question, _unknown))
-            found[key] = _verdict(estimate, scorecard, subject, rule)
+    order = list(LEVELS)
+    found: dict[tuple[str, ...], list[Verdict]] = {}
+    for estimate in filter(lambda each: each.headline, scorecard.estimates):
+        key = (estimate.property, estimate.metric, estimate.dataset)
+        subject, rule = _RULES.get(key[:2], (formatting.figure(estimate).question, _unknown))
+        verdict = _verdict(estimate, scorecard, subject, rule)
+        said = found.setdefault(key, [])
+        # The first of its kind speaks; of its variants only what is worse is worth a line.
+        if all(order.index(verdict.level) < order.index(other.level) for other in said):
+            said.append(verdict)
     corrupted = [each for each in scorecard.estimates if each.metric == "accuracy" and "corruption" in each.setting]
     worst = [
         _verdict(estimate, scorecard, formatting.sentence(str(estimate.setting["corruption"])), _right(SHIFTED))
         for estimate in sorted(corrupted, key=lambda each: each.value)[:1]
     ]
-    order = list(LEVELS)
-    return sorted([*found.values(), *worst], key=lambda verdict: (order.index(verdict.level), verdict.rank))
+    known = [verdict for said in found.values() for verdict in said]
+    return sorted([*known, *worst], key=lambda verdict: (order.index(verdict.level), verdict.rank))
 
 
 def _verdict(estimate: Estimate, scorecard: Scorecard, subject: str, rule: _Rule) -> Verdict:
