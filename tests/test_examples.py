@@ -1,4 +1,4 @@
-"""The examples in the docstrings of data, training, deployment and validation run as they stand."""
+"""The examples in the docstrings of data, training, deployment, evaluation and validation run as they stand."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ MODULES = (
     "deployment.preprocessing",
     "deployment.bundle",
     "deployment.fit",
+    "evaluation.evaluate",
+    "progress",
     "validation",
 )
 EXAMPLES = list(examples_of(*(import_module(f"hardy.{name}") for name in MODULES)))
@@ -72,6 +74,8 @@ def test_there_are_examples() -> None:
         "load_bundle",
         "fit_bundle",
         "check_classifier",
+        "evaluate",
+        "progress_bars",
         "frozen_evaluation",
     }
 

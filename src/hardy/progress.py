@@ -16,6 +16,7 @@ def progress_bars(activity: str, show: bool = True) -> Iterator[Draw]:
     """Yield a function that draws how far an activity is; it draws nothing unless ``show``.
 
     Example:
+        >>> from hardy.progress import progress_bars
         >>> with progress_bars("counting", show=False) as draw:
         ...     for number in range(3):
         ...         draw(number + 1, 3, f"at {number}")

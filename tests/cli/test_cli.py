@@ -106,7 +106,7 @@ def test_a_classifier_is_trained_measured_reported_and_compared(hardy: Hardy, da
 
     compared = hardy("compare", run, other, "--html", tmp_path / "compare.html")
     assert compared.status == 0
-    assert compared.out.startswith("| Property")
+    assert compared.out.startswith("## What differs")
     assert str(tmp_path / "compare.html") in compared.err
     assert (tmp_path / "compare.html").exists()
 
@@ -305,7 +305,7 @@ def test_help_is_quick_because_it_loads_nothing_heavy() -> None:
         assert f"Usage: hardy {verb}" in done.stdout
         assert re.search(rf"\W{verb}\W", done.stdout)
     # Of processor time, which a busy machine does not stretch; all these helps together.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.0
 
 
 def test_the_status_reaches_the_shell() -> None:
