@@ -167,6 +167,17 @@ def test_a_broken_answer_is_refused_by_name(change, message: str) -> None:
         check_classifier(Answering(change), PROBES, LABELS, CLASSES)
 
 
+@pytest.mark.parametrize("scale", [1e5, 1e8])
+def test_rounding_grows_with_the_logits_and_what_depends_on_the_batch_is_seen_at_any_size(scale: float) -> None:
+    def rounded(logits: Tensor) -> Tensor:
+        # As float32 sums do that are taken in another order where the batch is another.
+        return scale * logits * (1 + 1e-6 * (len(logits) == 1))
+
+    assert check_classifier(Answering(rounded), PROBES, LABELS, CLASSES).warnings == []
+    with pytest.raises(ContractError, match="depend on its batch"):
+        check_classifier(Answering(lambda logits: scale * (logits + logits.mean(0))), PROBES, LABELS, CLASSES)
+
+
 def test_log_probabilities_are_logits() -> None:
     assert check_classifier(Answering(lambda logits: logits.log_softmax(1)), PROBES, LABELS, CLASSES).warnings == []
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hardy.errors import ContractError, UsageError
 
 TOLERANCE = 1e-3
-"""By how much logits may differ between batches, because of rounding."""
+"""By how much logits may differ between batches, because of rounding: in logits, or of the largest if that is more."""
 
 _MOST_NAMED = 4
 
@@ -219,7 +219,7 @@ def _check_shape(logits: Tensor, images: Images, classes: int) -> None:
 
 def _check_repeatable(first: Tensor, second: Tensor, left_on: list[str], allow_random: bool) -> list[str]:
     difference = float((first - second).abs().max())
-    if difference <= TOLERANCE:
+    if difference <= TOLERANCE * _size(first):
         return []
     where = f" (left in training mode: {_some(left_on)})" if left_on else ""
     finding = f"two calls on the same images differ by up to {difference:.3g}{where}"
@@ -233,9 +233,13 @@ def _check_repeatable(first: Tensor, second: Tensor, left_on: list[str], allow_r
     )
 
 
+def _size(logits: Tensor) -> float:
+    return max(1.0, float(logits.abs().max()))
+
+
 def _check_independent_of_batch(together: Tensor, alone: Tensor, left_on: list[str]) -> None:
     difference = float((together[:1] - alone).abs().max())
-    if difference > TOLERANCE:
+    if difference > TOLERANCE * _size(together):
         where = f" Left in training mode: {_some(left_on)}." if left_on else ""
         raise ContractError(
             f"the logits of an image depend on its batch: alone they differ by {difference:.3g}; does batch norm "
