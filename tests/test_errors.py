@@ -60,6 +60,17 @@ def test_a_command_says_what_to_install(call: list[str]) -> None:
     assert "'hardy[eval]'" in done.stderr
 
 
+def test_a_public_name_says_what_to_install() -> None:
+    code = (
+        f"import sys; sys.modules |= dict.fromkeys({sorted(EXTRAS)!r})\n"
+        "import hardy\n"
+        "try: hardy.evaluate\n"
+        "except hardy.UsageError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert re.fullmatch(r"this needs \w+, .*: pip install 'hardy\[eval\]'\n", done.stdout), done.stderr
+
+
 def test_the_command_line_trains_without_any_extra(tmp_path: Path) -> None:
     settings = ['model_arguments={"width": 4, "size": 8}', "batch_size=16", "epochs=4"]
     options = [each for setting in settings for each in ("--set", setting)]

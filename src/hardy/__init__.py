@@ -76,10 +76,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FROM:
-        return getattr(import_module(_FROM[name]), {"bundle": "fit_bundle"}.get(name, name))
-    if name in __all__:
-        return import_module(f"hardy.{name}")
+    from hardy.errors import explain_missing_packages
+
+    with explain_missing_packages():
+        if name in _FROM:
+            return getattr(import_module(_FROM[name]), {"bundle": "fit_bundle"}.get(name, name))
+        if name in __all__:
+            return import_module(f"hardy.{name}")
     raise AttributeError(f"module 'hardy' has no attribute '{name}'")
 
 
