@@ -118,6 +118,10 @@ def test_each_image_is_changed_in_its_own_way_whatever_its_batch(name: str) -> N
     chosen = torch.tensor([13, 2, 7])
     apart = AUGMENTATIONS[name](same[chosen], streams().select(chosen), **SETTINGS[name])
     torch.testing.assert_close(apart, changed[chosen], rtol=0, atol=1e-6)
+    assert changed.isfinite().all()
+    assert name == "invert" or not torch.equal(
+        changed, AUGMENTATIONS[name](same, streams().fold("another epoch"), **SETTINGS[name])
+    )
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS.keys() - ALWAYS_CHANGE)

@@ -83,3 +83,31 @@ def test_a_common_shift_of_all_logits_says_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", SCORES)
 def test_huge_logits_give_finite_scores(name: str) -> None:
     assert np.isfinite(SCORES[name](np.array([[1e5, 0.0, -1e5], [1e5, 1e5, 1e5]], np.float32))).all()
+
+
+scores = pytest.mark.parametrize("name", SCORES)
+
+
+@scores
+def test_a_score_is_higher_the_less_there_is_to_go_by(name: str) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(50, 10)).astype(np.float32)
+    found = SCORES[name](logits)
+    assert found.shape == (50,)
+    assert found.dtype == np.float64
+    assert np.isfinite(found).all()
+    rising = np.stack([size * np.eye(10)[3] for size in (0.0, 1.0, 5.0, 30.0, 200.0)]).astype(np.float32)
+    assert (np.diff(SCORES[name](rising)) < 0).all()
+
+
+@scores
+def test_a_score_of_an_example_is_its_own(name: str) -> None:
+    logits = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    alone = np.concatenate([SCORES[name](logits[row : row + 1]) for row in range(20)])
+    assert np.allclose(SCORES[name](logits), alone, rtol=1e-12)
+    assert SCORES[name](logits[:0]).shape == (0,)
+
+
+@scores
+def test_a_score_says_what_it_is(name: str) -> None:
+    assert (SCORES[name].__doc__ or "").startswith("(N,): ")

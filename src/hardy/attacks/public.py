@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader, RandomSampler
 from hardy.attacks.attack import Attack, AttackFunction, value_and_gradient
 from hardy.attacks.engine import AttackResult, Precision, run_attacks
 from hardy.attacks.fast_model import Count, FastModel
+from hardy.data.arrays import read_loader
 from hardy.errors import ContractError, UsageError
+from hardy.models import device_of
 from hardy.registry import Registry
 from hardy.rng import Randomness
 from hardy.threats import Norm, ThreatModel
@@ -189,7 +191,7 @@ def _attack_model(
     if isinstance(images, DataLoader) and isinstance(images.sampler, RandomSampler):
         warnings.append("the loader shuffles; what was found is in the order in which it gave the images")
     images, labels = _tensors(images, labels)
-    device = next((it.device for it in [*model.parameters(), *model.buffers()]), images.device)
+    device = device_of(model)
     images, labels = images.to(device), labels.to(device)
     if len(images):
         classes = int(labels.max()) + 1
@@ -208,12 +210,7 @@ def _tensors(images: Array | DataLoader[Any], labels: Array | None) -> tuple[Ima
     if labels is None:
         if not isinstance(images, DataLoader):
             raise UsageError("labels are missing; pass images and labels, or a DataLoader that gives both")
-        # A loader draws from the global generator.
-        with torch.random.fork_rng(devices=[]):
-            batches = [(batch[0], batch[1]) for batch in images]
-        if not batches:
-            raise UsageError("the loader gives no batch; there is nothing to attack")
-        images, labels = (torch.cat(part) for part in zip(*batches, strict=True))
+        images, labels = read_loader(images, "the images to attack")
     elif isinstance(images, DataLoader):
         raise UsageError("a DataLoader gives the labels itself; leave labels out")
     images, labels = (

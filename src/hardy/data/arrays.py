@@ -48,7 +48,7 @@ def as_dataset(data: Examples, name: str, classes: Sequence[str] | None = None) 
     if isinstance(data, torch_data.Dataset):
         data = torch_data.DataLoader(data, batch_size=_BATCH)
     if isinstance(data, torch_data.DataLoader):
-        data = _read_to_the_end(data, name)
+        data = read_loader(data, name)
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise DataError(f"{name} is {type(data).__name__}; pass a DataLoader, a dataset, or a pair (images, labels)")
     images = check_image_array(_numpy(data[0]), f"{name}, images")
@@ -112,12 +112,20 @@ def _numpy(values: Any) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _read_to_the_end(loader: torch_data.DataLoader[Any], name: str) -> tuple[Tensor, Tensor]:
+def read_loader(loader: torch_data.DataLoader[Any], name: str) -> tuple[Tensor, Tensor]:
+    """All images and labels of a loader, in the same order each time even if it shuffles.
+
+    Raises:
+        DataError: it gives no batch, or batches of something else.
+    """
     # Loaders draw from the global generator: seeded, a shuffled order is the same each time; forked, it is left alone.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         try:
-            images, labels = zip(*((batch[0], batch[1]) for batch in loader), strict=True)
+            batches = [(batch[0], batch[1]) for batch in loader]
+            if not batches:
+                raise DataError(f"{name}: the loader must give batches (images, labels) of tensors; it gives no batch")
+            images, labels = zip(*batches, strict=True)
             return torch.cat(images), torch.cat(labels)
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(f"{name}: the loader must give batches (images, labels) of tensors ({error})") from error

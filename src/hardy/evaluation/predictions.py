@@ -13,14 +13,7 @@ from torch import Tensor, nn
 
 from hardy.errors import ContractError
 from hardy.evaluation.framework import Columns, EvaluationContext, Examples, Measurement, Results, Shard, view
-from hardy.models import Ensemble
-from hardy.validation import Images, Logits
-
-
-def batched_logits(classifier: nn.Module, images: Images, batch_size: int) -> Logits:
-    """Logits, float32 (N, K), of any number of images, in batches that fit the memory."""
-    with torch.no_grad():
-        return torch.cat([classifier(batch).float() for batch in images.split(batch_size)])
+from hardy.models import Ensemble, predict_logits
 
 
 def measure_predictions(
@@ -31,7 +24,7 @@ def measure_predictions(
     Raises:
         ContractError: logits that are not finite.
     """
-    return {"logits": _finite(batched_logits(classifier, shard.images, batch_size), shard, measurement)}
+    return {"logits": _finite(predict_logits(classifier, shard.images, batch_size), shard, measurement)}
 
 
 def measure_members(

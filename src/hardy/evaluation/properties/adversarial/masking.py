@@ -18,9 +18,8 @@ from hardy.attacks.attack import value_and_gradient
 from hardy.data import Dataset
 from hardy.errors import UsageError
 from hardy.evaluation.framework import Columns, Measurement, Results, Shard
-from hardy.evaluation.predictions import batched_logits
 from hardy.evaluation.properties.adversarial.measure import MASKING_ATTACKS, adjusted, masking_measurements
-from hardy.models import build_model
+from hardy.models import build_model, predict_logits
 from hardy.threats import ThreatModel
 from hardy.training import Split, fit
 from hardy.training.loop import check_suits
@@ -65,7 +64,7 @@ def measure_masking(
         value_and_gradient(classifier, image, label)[1]
         for image, label in zip(images.split(batch_size), labels.split(batch_size), strict=True)
     ]
-    right = batched_logits(classifier, images, batch_size).argmax(1) == labels
+    right = predict_logits(classifier, images, batch_size).argmax(1) == labels
     columns = {
         "right": right,
         "zero_gradient": (torch.cat(gradients).flatten(1) == 0).all(1),
@@ -82,7 +81,7 @@ def measure_masking(
         surrogate = shard.memo.get(("surrogate", data), lambda: _surrogate(data, shard.dataset, images.device))
     if surrogate is not None:
         transferred = attacked(surrogate, attack=pgd, threats=[threat]).images
-        columns["transfer"] = batched_logits(classifier, transferred, batch_size).argmax(1) != labels
+        columns["transfer"] = predict_logits(classifier, transferred, batch_size).argmax(1) != labels
     return {name: column.cpu().numpy() for name, column in columns.items()}
 
 

@@ -12,11 +12,11 @@ from torch import nn
 from hardy.corruptions import CORRUPTIONS, PUBLISHED, corrupt_with, turned, warp
 from hardy.evaluation.framework import Columns, EvaluationContext, Measurement, Plan, Shard, Skipped
 from hardy.evaluation.predictions import (
-    batched_logits,
     measure_predictions,
     prediction_measurement,
     test_measurement,
 )
+from hardy.models import predict_logits
 from hardy.rng import Randomness
 from hardy.validation import Images
 
@@ -124,7 +124,7 @@ def measure_consistency(
     before = None
     for place in torch.linspace(-1.0, 1.0, FRAMES).tolist():
         frame = moved(shard.images, rng, str(measurement.settings["move"]), place)
-        predicted = batched_logits(classifier, frame, batch_size).argmax(1)
+        predicted = predict_logits(classifier, frame, batch_size).argmax(1)
         if before is not None:
             flips += predicted != before
         before = predicted
