@@ -66,7 +66,7 @@ def test_a_ranking_is_judged_by_how_often_it_is_right(prop):
 
     assert [verdict(0.95 + TINY).level, verdict(0.95 - TINY).level] == ["good", "fair"]
     assert [verdict(0.80 + TINY).level, verdict(0.80 - TINY).level] == ["fair", "poor"]
-    assert verdict(0.99).words == "99.00 % of the time"
+    assert verdict(0.99).words == "99.00 % of pairs in the right order"
     assert verdict(0.5009).words.startswith("no better than a coin")
     assert not verdict(0.5011).words.startswith("no better than a coin")
 

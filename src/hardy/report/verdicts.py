@@ -108,7 +108,7 @@ def _ranks(estimate: Estimate, _: Scorecard) -> _Judgement:
     skill = 2 * estimate.value - 1
     if estimate.low <= 0.5:
         return "poor", f"no better than a coin ({formatting.percent(estimate)})", skill
-    return _level(skill, RANKING), f"{formatting.percent(estimate)} of the time", skill
+    return _level(skill, RANKING), f"{formatting.percent(estimate)} of pairs in the right order", skill
 
 
 def _honest(estimate: Estimate, scorecard: Scorecard) -> _Judgement:
