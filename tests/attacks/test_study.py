@@ -351,27 +351,26 @@ def test_as_strong_as_foolbox(attack: Attack, norm: Norm, peer: str, digit_class
     # Around these radii the attacks fool some images and not others; the study's are among them.
     radii = {"linf": (0.05, 0.1, 0.3), "l2": (0.3, 0.8, 1.5, 5.0, 10.0)}[norm]
 
-    result = run_attack(
-        digit_classifier,
-        images,
-        labels,
-        attack,
-        [ThreatModel(norm, eps) for eps in radii],
-        rng=Randomness(0, chosen),
-        precision="float32",
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = PyTorchModel(digit_classifier, bounds=(0, 1), device="cpu")
-        found, _, fooled = getattr(attacks, peer)()(model, images, labels, epsilons=list(radii))
-    if attack.search == "smallest":
-        # Foolbox would also cut a larger perturbation to the radius and count that; here it is the norm that counts.
-        norms = ThreatModel(norm, 1).distance(found[0], images)
-        wrong = digit_classifier(found[0]).argmax(1) != labels
-        fooled = torch.stack([wrong & (norms <= eps) for eps in radii])
+    def stands(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Robust accuracy per radius, hardy's and Foolbox's."""
+        threats = [ThreatModel(norm, eps) for eps in radii]
+        rng = Randomness(seed, chosen)
+        result = run_attack(digit_classifier, images, labels, attack, threats, rng=rng, precision="float32")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = PyTorchModel(digit_classifier, bounds=(0, 1), device="cpu")
+            found, _, fooled = getattr(attacks, peer)()(model, images, labels, epsilons=list(radii))
+        if attack.search == "smallest":
+            # Foolbox would also cut a larger perturbation to the radius and count that; here the norm counts.
+            norms = ThreatModel(norm, 1).distance(found[0], images)
+            wrong = digit_classifier(found[0]).argmax(1) != labels
+            fooled = torch.stack([wrong & (norms <= eps) for eps in radii])
+        ours = torch.stack([(result.min_norm > eps).float().mean() for eps in radii])
+        return ours, 1.0 - fooled.float().mean(1)
 
-    ours = torch.stack([(result.min_norm > eps).float().mean() for eps in radii])
-    theirs = 1.0 - fooled.float().mean(1)
+    # What draws noise for each image finds other images with each seed: there the means of three seeds are compared.
+    seeds = range(1 if attack.gradients else 3)
+    ours, theirs = (torch.stack(each).mean(0) for each in zip(*map(stands, seeds), strict=True))
     # Three images of 150: what the draws of noise decide.
     assert (ours <= theirs + 0.02).all(), (ours, theirs)
     assert ours.min() < ours.max()
