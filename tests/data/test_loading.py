@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -142,14 +143,56 @@ def test_emnist_is_turned_upright_and_counted_from_zero(tmp_path: Path):
     assert [dataset.classes[label] for label in dataset.labels[:3]] == ["A", "B", "C"]
 
 
+def put_mnist_c(folder: Path, images: torch.Tensor, labels: torch.Tensor) -> None:
+    folder.mkdir(parents=True)
+    np.save(folder / "test_images.npy", images.numpy().transpose(0, 2, 3, 1))
+    np.save(folder / "test_labels.npy", labels.numpy())
+
+
+@pytest.mark.parametrize("named", ["", "mnist-c", "mnist-c/mnist_c", "unpacked/mnist_c/fog"])
+def test_mnist_c_is_found_in_any_folder_on_the_way_to_its_files(named: str, tmp_path: Path):
+    test = load_dataset("mnist/test")
+    whole = tmp_path / {"": "mnist-c", "unpacked/mnist_c/fog": "unpacked"}.get(named, named.partition("/")[0])
+    put_mnist_c(whole / "mnist_c" / "fog", 255 - test.images, test.labels)
+    assert torch.equal(load_dataset("mnist-c/fog", tmp_path / named).images, 255 - test.images)
+    # The folder of one corruption must not pass for another's.
+    with pytest.raises(DataError, match="not at hand"):
+        load_dataset("mnist-c/rotate", tmp_path / named)
+
+
+def test_the_families_of_mnist_c_show_the_same_digits_in_the_same_order(tmp_path: Path):
+    test = load_dataset("mnist/test")
+    for family in ("fog", "stripe"):
+        put_mnist_c(tmp_path / "mnist_c" / family, 255 - test.images, test.labels)
+    orders = [load_dataset(f"mnist-c/{family}", tmp_path).measuring_order() for family in ("fog", "stripe")]
+    assert torch.equal(orders[0], orders[1])
+    assert torch.equal(orders[0], test.measuring_order())
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "message"),
+    [
+        ("fog", lambda images, labels: (255 - images, labels.roll(1)), "of its 10,000 labels are not those of mnist"),
+        ("fog", lambda images, labels: (images, labels), "its images are those of mnist/test, unchanged"),
+        ("identity", lambda images, labels: (255 - images, labels), "its images are not those of mnist/test, which"),
+    ],
+)
+def test_what_is_not_made_of_the_test_digits_does_not_pass_for_mnist_c(
+    family: str, change: Callable, message: str, tmp_path: Path
+):
+    test = load_dataset("mnist/test")
+    put_mnist_c(tmp_path / "mnist_c" / family, *change(test.images, test.labels))
+    with pytest.raises(DataError, match=message):
+        load_dataset(f"mnist-c/{family}", tmp_path)
+
+
 @pytest.mark.parametrize("folder", ["", "mnist-c"])
 def test_mnist_c_is_read_as_published(folder: str, tmp_path: Path):
     test = load_dataset("mnist/test")
-    fog = tmp_path / folder / "mnist_c" / "fog"
-    fog.mkdir(parents=True)
-    np.save(fog / "test_images.npy", 255 - test.images.numpy().transpose(0, 2, 3, 1))
-    np.save(fog / "test_labels.npy", test.labels.numpy())
+    put_mnist_c(tmp_path / folder / "mnist_c" / "fog", 255 - test.images, test.labels)
     dataset = load_dataset("mnist-c/fog", tmp_path)
+    assert dataset.unverified.startswith("there is no published hash")
+    assert not test.unverified
     assert torch.equal(dataset.images, 255 - test.images)
     assert torch.equal(dataset.labels, test.labels)
     with pytest.raises(DataError, match="mnist_c/rotate/test_images"):
@@ -172,10 +215,13 @@ def test_notmnist_that_is_something_else_is_refused(tmp_path: Path):
 def test_a_file_that_changes_is_read_again(tmp_path: Path):
     identity = tmp_path / "mnist_c" / "identity"
     identity.mkdir(parents=True)
-    np.save(identity / "test_labels.npy", np.zeros(10_000, np.int64))
-    for value in (1, 2):
-        np.save(identity / "test_images.npy", np.full((10_000, 28, 28), value, np.uint8))
-        assert int(load_dataset("mnist-c/identity", tmp_path).images.max()) == value
+    test = load_dataset("mnist/test")
+    np.save(identity / "test_labels.npy", test.labels.numpy())
+    np.save(identity / "test_images.npy", test.images[:, 0].numpy())
+    assert torch.equal(load_dataset("mnist-c/identity", tmp_path).images, test.images)
+    np.save(identity / "test_images.npy", 255 - test.images[:, 0].numpy())
+    with pytest.raises(DataError, match="not those of mnist/test"):
+        load_dataset("mnist-c/identity", tmp_path)
 
 
 @pytest.mark.parametrize(

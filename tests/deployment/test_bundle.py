@@ -177,11 +177,14 @@ def _without_a_threshold(folder: Path) -> None:
     sign(folder)
 
 
-def _not_finite(folder: Path) -> None:
-    arrays = load_file(folder / "weights.safetensors")
-    arrays["head.bias"] = np.full_like(arrays["head.bias"], np.nan)
-    save_file(arrays, folder / "weights.safetensors")
-    sign(folder)
+def _absurd(file: str, name: str, value: float) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        arrays = load_file(folder / file)
+        arrays[name] = np.full_like(arrays[name], value)
+        save_file(arrays, folder / file)
+        sign(folder)
+
+    return edit
 
 
 def _added(folder: Path) -> None:
@@ -232,7 +235,21 @@ BROKEN = {
     ),
     "classes lost": (_edit("bundle.json", lambda found: found["classes"].pop()), "9 class names for 10 classes"),
     "array missing": (_without_a_threshold, "do not fit"),
-    "weights not finite": (_not_finite, "do not fit"),
+    "weights not finite": (_absurd("weights.safetensors", "head.bias", np.nan), "array 'head.bias' is not of finite"),
+    "weights infinite": (_absurd("weights.safetensors", "hidden.weight", np.inf), "'hidden.weight' is not of finite"),
+    "weights absurd": (
+        _absurd("weights.safetensors", "hidden.weight", 1e30),
+        "'hidden.weight' has values up to 1e\\+",
+    ),
+    "fitted array not finite": (
+        _absurd("fitted.safetensors", "ood_score/reference", np.nan),
+        "'ood_score/reference' is not of finite",
+    ),
+    "fitted array absurd": (
+        _absurd("fitted.safetensors", "calibrator/temperature", 1e300),
+        "'calibrator/temperature' has values up to 1e\\+300",
+    ),
+    "logits absurd": (_absurd("weights.safetensors", "head.bias", 9e5), "logits up to 9.*; a classifier's are below"),
 }
 
 

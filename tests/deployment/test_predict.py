@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -139,9 +140,13 @@ def test_json_is_one_line_a_picture(hardy: Hardy, made: Path, files: list[Path])
     for line in [lines[0], *lines[2:]]:
         assert line["abstained"] == (line["answer"] is None) == bool(line["rules"])
         assert line["answer"] in (None, line["best"])
+    for line in [lines[0], *lines[2:5]]:
         assert 0 < line["confidence"] <= 1
         assert 0 <= line["ood_score_percentile"] <= 100
         assert set(line["prediction_set"]) <= set("0123456789")
+    assert lines[5]["rules"] == ["no_foreground"]
+    assert [lines[5][key] for key in ("best", "confidence", "ood_score", "ood_score_percentile")] == 4 * [None]
+    assert lines[5]["prediction_set"] == []
 
 
 def test_the_table_shows_answers_and_reasons_and_the_errors_go_elsewhere(
@@ -153,6 +158,15 @@ def test_the_table_shows_answers_and_reasons_and_the_errors_go_elsewhere(
     assert "nothing stands out from the background" in called.out
     assert "broken.png" not in called.out
     assert called.err.startswith(f"hardy: {files[1]} ")
+
+
+def test_a_pipe_gets_whole_names(made: Path, files: list[Path], tmp_path: Path) -> None:
+    long = tmp_path / ("a-long-name" * 15 + ".png")
+    long.write_bytes(files[0].read_bytes())
+    call = [sys.executable, "-m", "hardy", "predict", str(made), str(long)]
+    done = subprocess.run(call, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "60"})
+    assert str(long) in done.stdout
+    assert all(len(line) < len(str(long)) + 200 for line in done.stdout.splitlines())
 
 
 def test_without_errors_the_status_is_0_also_where_it_abstains(hardy: Hardy, made: Path, files: list[Path]) -> None:

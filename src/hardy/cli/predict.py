@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from hardy.deployment.predict import Answer
 
 
+_UNLIMITED = 1 << 16
+
+
 def predict(
     bundle: Annotated[Path, typer.Argument(help="The folder of a bundle.")],
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or NPY files; an NPY file may hold several images.")],
@@ -55,13 +58,16 @@ def _print_table(answers: list[Answer]) -> None:
         row: list[Any] = [
             Text(answer.image),
             Text(answer.answer or "abstains", style="bold" if answer.answer else "yellow"),
-            f"{answer.confidence:.2%}",
-            Text("{" + ", ".join(answer.prediction_set) + "}"),
-            f"{answer.ood_score_percentile:.1f}",
+            "–" if answer.confidence is None else f"{answer.confidence:.2%}",
+            Text("–" if answer.best is None else "{" + ", ".join(answer.prediction_set) + "}"),
+            "–" if answer.ood_score_percentile is None else f"{answer.ood_score_percentile:.1f}",
             Text("; ".join(answer.reasons)),
         ]
         table.add_row(*row)
     console = Console()
+    if not console.is_terminal:
+        # A pipe has no width, so nothing is cut or wrapped there.
+        console = Console(width=_UNLIMITED)
     console.print(table)
     console.print(
         Text("OOD percentile: the share of validation images with a lower OOD score, in percent.", style="dim")

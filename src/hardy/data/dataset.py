@@ -22,12 +22,16 @@ class Dataset:
         images: (N, C, H, W), uint8, or float32 in [0, 1].
         labels: int64 (N,), from 0 to K-1; -1 where an image has no label.
         classes: the K class names.
+        made_of: the dataset whose examples these are, changed, in the same order; "" where they are its own.
+        unverified: why its files cannot be told from others; "" where they were compared with published hashes.
     """
 
     name: str
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
+    made_of: str = ""
+    unverified: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -47,8 +51,8 @@ class Dataset:
 
     @property
     def stream(self) -> str:
-        """The name of this dataset in random streams."""
-        return stream_of(self.name)
+        """The name of this dataset in random streams: of what it is made of, so that the same examples are taken."""
+        return stream_of(self.made_of or self.name)
 
     def measuring_order(self) -> Tensor:
         """int64 (N,): the order in which a limited measurement takes examples; it depends on name and size alone.

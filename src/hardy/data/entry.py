@@ -76,6 +76,7 @@ class DatasetEntry:
         packages: the Python packages that generating it takes, where there are no files.
         transposed: the images are stored with rows and columns swapped.
         first_label: the label of the first class in the files.
+        made_of: the split, ``dataset/split``, whose examples every split of this one shows, in the same order.
     """
 
     name: str
@@ -91,6 +92,7 @@ class DatasetEntry:
     packages: tuple[str, ...] = ()
     transposed: bool = False
     first_label: int = 0
+    made_of: str = ""
 
     @property
     def files(self) -> tuple[DataFile, ...]:

@@ -18,7 +18,7 @@ from hardy.data.entry import DatasetEntry, Role
 from hardy.data.registry import DATASETS
 from hardy.data.sources import find, is_at_hand, read_split
 from hardy.data.splits import divide
-from hardy.errors import UsageError, unknown
+from hardy.errors import DataError, UsageError, unknown
 
 
 def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
@@ -101,18 +101,37 @@ def reason_missing(entry: DatasetEntry, split: str, data_dir: Path | None = None
 def _registered(entry: DatasetEntry, split: str, data_dir: Path | None) -> Dataset:
     if split not in entry.sizes:
         raise unknown(f"split of {entry.name}", split, entry.sizes)
-    published, classes = split if split in entry.splits else "train", entry.classes
+    published, classes, unverified = split if split in entry.splits else "train", entry.classes, ""
     if load := entry.splits[published].load:
         images, labels, classes = _generate(load, f"{entry.name}/{published}", entry.classes)
     else:
         paths = find(entry, published, data_dir)
         stamps = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
-        images, labels = _read(entry, published, paths, stamps)
+        images, labels, verified = _read(entry, published, paths, stamps)
+        unverified = "" if verified else "there is no published hash to compare its files with"
     if entry.is_divided(published):
         parts = divide(len(images))
         kept = parts.train if split == "train" else parts.validation
         images, labels = images[kept], labels[kept]
-    return Dataset(f"{entry.name}/{split}", images, labels, classes)
+    dataset = Dataset(f"{entry.name}/{split}", images, labels, classes, entry.made_of, unverified)
+    if entry.made_of:
+        _check_made_of(dataset, load_dataset(entry.made_of, data_dir))
+    return dataset
+
+
+def _check_made_of(dataset: Dataset, source: Dataset) -> None:
+    """Files that pass for changed examples of ``source`` have its labels, in its order, and other pixels."""
+    unchanged, named = torch.equal(dataset.images, source.images), dataset.name.endswith("/identity")
+    if not torch.equal(dataset.labels, source.labels):
+        differing = int((dataset.labels != source.labels).sum())
+        problem = f"{differing:,} of its {len(dataset):,} labels are not those of {source.name}, in its order"
+    elif unchanged and not named:
+        problem = f"its images are those of {source.name}, unchanged"
+    elif named and not unchanged:
+        problem = f"its images are not those of {source.name}, which they repeat"
+    else:
+        return
+    raise DataError(f"{dataset.name} is not as published: {problem}; remove its files and get them again")
 
 
 # MNIST's training images take a second to decompress, and are wanted twice: for training and as validation images.
@@ -122,9 +141,9 @@ def _read(
     split: str,
     paths: tuple[Path, ...],
     stamps: tuple[tuple[int, int], ...],  # noqa: ARG001 (a file that changes is read again)
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, bool]:
     images, labels = read_split(entry, split, paths)
-    return torch.tensor(images.array)[:, None], torch.tensor(labels.array)
+    return torch.tensor(images.array)[:, None], torch.tensor(labels.array), images.verified and labels.verified
 
 
 @lru_cache(maxsize=2)

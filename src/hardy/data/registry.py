@@ -197,6 +197,7 @@ _MNIST_C = DatasetEntry(
         "https://zenodo.org/record/3239543/files/mnist_c.zip",
     ),
     archive=Archive("mnist_c.zip", "af9ee8c6a815870c7fdde5af84c7bf8db0bcfa1f41056db83871037fba70e493"),
+    made_of="mnist/test",
 )
 
 _DIGITS = DatasetEntry(

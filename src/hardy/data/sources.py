@@ -60,8 +60,9 @@ def find(entry: DatasetEntry, split: str, data_dir: Path | None = None) -> tuple
     """The files of a published split, in the order of the registry; an uncompressed file goes before a compressed one.
 
     They are looked for in ``NAME/`` in the user's folder, the user's folder itself, the cache, and the dataset's own
-    folders. Four datasets use the same file names, so a file directly in the user's folder counts only if its hash, or
-    a name that is unique, shows which dataset it belongs to.
+    folders. Four datasets use the same file names, so a file directly in the user's folder counts only if its hash, a
+    name that is unique, or the folder's own name shows which dataset it belongs to. Of a name with folders in it, such
+    as ``mnist_c/fog/test_images.npy``, the user's folder may be any of these folders.
 
     Raises:
         DataError: a file is not at hand; the message says how to get it. The user's folder does not exist.
@@ -85,10 +86,21 @@ def candidates(entry: DatasetEntry, file: DataFile, data_dir: Path | None = None
         DataError: the user's folder does not exist.
     """
     for folder, owned in _folders(entry, data_dir):
-        for ending in _ENDINGS:
-            path = folder / f"{file.name}{ending}"
-            if path.is_file() and (owned or _belongs(entry, file, path)):
-                yield path
+        for name in _names_in(folder, file.name):
+            for ending in _ENDINGS:
+                path = folder / f"{name}{ending}"
+                if path.is_file() and (owned or _belongs(entry, file, path)):
+                    yield path
+
+
+def _names_in(folder: Path, name: str) -> Iterator[str]:
+    """Under which names a folder may hold a file: the whole, or what is left below the folder that it is itself."""
+    yield name
+    parts = name.split("/")
+    for depth in range(1, len(parts)):
+        # An archive may be unpacked under any name; the folder next to the file has to be told by its name.
+        if depth < len(parts) - 1 or folder.resolve().name == parts[depth - 1]:
+            yield "/".join(parts[depth:])
 
 
 def read(entry: DatasetEntry, file: DataFile, path: Path) -> Content:
@@ -156,7 +168,7 @@ def _find_file(entry: DatasetEntry, file: DataFile, data_dir: Path | None) -> Pa
 def _folders(entry: DatasetEntry, data_dir: Path | None) -> list[tuple[Path, bool]]:
     """The folders to look in, each with whether every file there of the right name belongs to this dataset."""
     user = user_folder(data_dir)
-    named = [(user / entry.name, True), (user, False)] if user else []
+    named = [(user / entry.name, True), (user, user.resolve().name == entry.name)] if user else []
     return [*named, (cache_folder(entry.name), True), *((folder, True) for folder in entry.folders)]
 
 

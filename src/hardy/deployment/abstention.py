@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from hardy.errors import UsageError
 
+NO_FOREGROUND = "no_foreground"
 RULES: dict[str, str] = {
-    "no_foreground": "nothing stands out from the background",
+    NO_FOREGROUND: "nothing stands out from the background",
     "ood_score": "it is too unlike the training images",
     "confidence": "the classifier is too unsure",
     "prediction_set": "the prediction set does not hold exactly one class",

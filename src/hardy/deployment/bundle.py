@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from hardy.calibration import Calibrator, restore_calibrator
 from hardy.calibration.conformal import Conformal, restore_conformal
@@ -44,6 +44,10 @@ SUMS = "SHA256SUMS"
 REQUIRED = {BUNDLE, WEIGHTS, FITTED, CARD}
 MAX_BYTES = 1 << 32
 """Of all files together."""
+MAX_LOGIT = 1e5
+MAX_WEIGHT = 1e6
+MAX_FITTED = 1e12
+"""Beyond these, in size, numbers are no network's or fit's but damage or somebody's trick."""
 
 AnyPath: TypeAlias = str | Path
 Paths: TypeAlias = list[str] | list[Path] | tuple[AnyPath, ...]
@@ -192,8 +196,10 @@ def load_bundle(path: str | Path) -> Bundle:
     if unknown:
         raise BundleError(f"{path} holds {', '.join(sorted(unknown))}, which does not belong in a bundle")
     try:
-        arrays = safetensors.numpy.load(files[FITTED])
-        classifier = _classifier(manifest, files[WEIGHTS])
+        arrays, state = safetensors.numpy.load(files[FITTED]), safetensors.torch.load(files[WEIGHTS])
+        _check_numbers({name: value.numpy() for name, value in state.items()}, MAX_WEIGHT)
+        _check_numbers(arrays, MAX_FITTED)
+        classifier = _classifier(manifest, state)
         bundle = Bundle(
             manifest,
             classifier,
@@ -283,8 +289,16 @@ def _reference(arrays: Mapping[str, NDArray]) -> NDArray[np.float64]:
     return reference
 
 
-def _classifier(manifest: BundleManifest, content: bytes) -> nn.Module:
-    state = safetensors.torch.load(content)
+def _check_numbers(arrays: Mapping[str, NDArray], limit: float) -> None:
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise BundleError(f"array '{name}' is not of finite numbers")
+        largest = float(np.abs(array.astype(np.float64)).max(initial=0.0))
+        if largest > limit:
+            raise BundleError(f"array '{name}' has values up to {largest:.3g}; at most {limit:g} is plausible")
+
+
+def _classifier(manifest: BundleManifest, state: Mapping[str, Tensor]) -> nn.Module:
     # On the meta device no memory is allocated, so sizes are compared with the file's before they can fill it.
     with torch.device("meta"):
         classifier = build_model(manifest.model.name, **manifest.model.arguments)
@@ -295,5 +309,9 @@ def _classifier(manifest: BundleManifest, content: bytes) -> nn.Module:
 def _check_answers(bundle: Bundle) -> None:
     images = torch.zeros(1, *bundle.manifest.input)
     decisions = bundle.answer(Preprocessed(images, torch.ones(1, dtype=torch.bool)))
+    with torch.no_grad():
+        largest = float(bundle.classifier(images).abs().max())
+    if not largest < MAX_LOGIT:
+        raise BundleError(f"logits up to {largest:.3g}; a classifier's are below {MAX_LOGIT:g}")
     if decisions.sets.shape != (1, len(bundle.manifest.classes)):
         raise BundleError(f"{len(bundle.manifest.classes)} class names for {decisions.sets.shape[1]} classes")

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from hardy.data.image_files import read_gray_images, write_images
-from hardy.deployment.abstention import RULES, Decisions
+from hardy.deployment.abstention import NO_FOREGROUND, RULES, Decisions
 from hardy.deployment.preprocessing import Polarity, Preprocessed, concatenate, preprocess
 from hardy.errors import DataError, unknown
 
@@ -24,8 +24,8 @@ class Answer:
     Attributes:
         image: the file, followed by a position if the file holds several images.
         answer: the class; None if the bundle abstains or there is an error.
-        best: the most probable class, also if the bundle abstains.
-        confidence: its calibrated probability.
+        best: the most probable class, also if the bundle abstains; None where the image shows nothing.
+        confidence: its calibrated probability; None where the image shows nothing, as are the scores.
         prediction_set: the classes that contain the true one with the probability that the bundle states.
         ood_score: higher is less like the training images.
         ood_score_percentile: how many of the validation images have a lower score, 0 to 100.
@@ -37,10 +37,10 @@ class Answer:
     image: str
     answer: str | None = None
     best: str | None = None
-    confidence: float = 0.0
+    confidence: float | None = None
     prediction_set: tuple[str, ...] = ()
-    ood_score: float = 0.0
-    ood_score_percentile: float = 0.0
+    ood_score: float | None = None
+    ood_score_percentile: float | None = None
     rules: tuple[str, ...] = ()
     saved: str | None = None
     error: str | None = None
@@ -125,8 +125,11 @@ def predict_files(
 
 
 def _answer(name: str, classes: Sequence[str], decisions: Decisions, row: int, saved: Path | None) -> Answer:
+    rules, place = tuple(decisions.reasons(row)), str(saved) if saved else None
+    if NO_FOREGROUND in rules:
+        # What the network says of an empty image says nothing about the picture.
+        return Answer(name, rules=(NO_FOREGROUND,), saved=place)
     best = classes[int(decisions.best[row])]
-    rules = tuple(decisions.reasons(row))
     return Answer(
         image=name,
         answer=None if rules else best,
@@ -136,5 +139,5 @@ def _answer(name: str, classes: Sequence[str], decisions: Decisions, row: int, s
         ood_score=float(decisions.ood_score[row]),
         ood_score_percentile=float(decisions.percentile[row]),
         rules=rules,
-        saved=str(saved) if saved else None,
+        saved=place,
     )

@@ -140,6 +140,17 @@ def test_a_published_file_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
         make_context(sources_of(data_dir=tmp_path), 10, BUDGETS["quick"])
 
 
+def test_files_without_a_published_hash_are_warned_of() -> None:
+    test = load_dataset("mnist/test")
+    published = results_of(context_of(published=True))
+    unverified = replace(test, name="mnist-c/fog", unverified="there is no published hash")
+    (warning,) = PROPERTY.warnings(replace(published, dataset=lambda _: unverified))
+    assert warning.startswith(
+        "distribution_shift: mnist-c/fog: there is no published hash; the labels are those of mnist/test"
+    )
+    assert not PROPERTY.warnings(results_of(context_of()))
+
+
 def shard_of(count: int = 20) -> Shard:
     images, labels, indices = some_digits(24)
     return Shard(images[:count], labels[:count], indices[:count])

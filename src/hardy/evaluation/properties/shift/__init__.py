@@ -17,4 +17,5 @@ PROPERTY = Property(
         **PREDICTION_FUNCTIONS,
     },
     draw=charts.draw,
+    warnings=metrics.warnings,
 )

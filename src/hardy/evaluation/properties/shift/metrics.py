@@ -173,3 +173,15 @@ def _dataset_of(over: Sequence[Condition]) -> str:
     """The dataset that all are measured on; where some have published images, both kinds."""
     names = {PUBLISHED_DATASET if it.measurement.function == "predict" else it.measurement.dataset for it in over}
     return ", ".join(sorted(names))
+
+
+def warnings(results: Results) -> list[str]:
+    """Which files pass for a published dataset without a published hash to hold them against."""
+    measured = dict.fromkeys(it.measurement.dataset for it in conditions(results.context))
+    named = [name for name in measured if name.startswith(f"{PUBLISHED_DATASET}/")]
+    unverified = [name for name in named if results.dataset(name).unverified]
+    if not unverified:
+        return []
+    reason = results.dataset(unverified[0]).unverified
+    labels = f"the labels are those of {results.context.dataset}, but the images may not be as published"
+    return [f"distribution_shift: {', '.join(unverified)}: {reason}; {labels}"]
