@@ -79,6 +79,18 @@ def test_what_is_written_can_be_read_again_and_fits_the_schema(tmp_path_factory,
     jsonschema.validate(json.loads(path.read_text(encoding="utf-8")), json_schema())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"low": None}, {"low": None, "high": None}, {"no_interval": "why"}, {"high": None, "no_interval": "why"}],
+)
+def test_a_figure_has_both_ends_or_a_reason(changes: dict) -> None:
+    with pytest.raises(ValidationError, match="low and high are numbers, or both null"):
+        metric(**changes)
+    none = metric(low=None, high=None, no_interval="why", chance_band=(0.25, 0.75))
+    assert none.interval() is None
+    assert "50.00% (by chance 25.00% to 75.00%)" in str(none)
+
+
 def test_types_of_settings_are_kept(tmp_path: Path) -> None:
     setting = {"bins": 15, "eps": 1.0, "targeted": True, "attack": "pgd", "number": "15"}
     scorecard_of(metric(setting=setting)).write(tmp_path / "scorecard.json")
@@ -111,7 +123,7 @@ def without(key: str) -> dict:
     [
         without("schema"),
         without("estimates"),
-        content() | {"schema": 3},
+        content() | {"schema": 4},
         content() | {"unheard_of": 1},
         content() | {"budget": 7},
         content() | {"estimates": [content()["estimates"][0] | {"n": 0}]},
@@ -131,13 +143,13 @@ def test_what_is_no_scorecard_fits_neither_the_schema_nor_the_reader(tmp_path: P
     ("text", "message"),
     [
         ("", "cannot read"),
-        ('{"schema": 2, ', "cannot read"),
+        ('{"schema": 3, ', "cannot read"),
         (scorecard_of(metric()).to_json()[:-20], "cannot read"),
         ("\x80\x81", "no scorecard|cannot read"),
         ("[]", "is no scorecard: it names no schema"),
         ("7", "is no scorecard: it names no schema"),
         ("{}", "is no scorecard: it names no schema"),
-        (json.dumps(content() | {"schema": 3}), "is of schema 3, and this hardy reads up to 2; upgrade hardy"),
+        (json.dumps(content() | {"schema": 4}), "is of schema 4, and this hardy reads up to 3; upgrade hardy"),
         (
             json.dumps(content() | {"schema": 1}),
             "is of schema 1, from an older hardy; make it again",

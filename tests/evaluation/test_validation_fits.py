@@ -46,7 +46,7 @@ class TestOverlap:
         ("validation_fits", "fit_member_calibrators", 1),
         ("properties.conformal.measure", "fit_conformal", 12),
         # As the classifier is, four calibrators, and members first.
-        ("properties.calibration.metrics", "ece_noise_floor", 6),
+        ("properties.calibration.metrics", "noise_floors", 6),
         ("properties.error_detection.measure", "fit_learned_score", 1),
     ],
 )

@@ -41,7 +41,7 @@ def records_of(out: Path) -> dict[str, pl.DataFrame]:
     return {path.name: pl.read_parquet(path) for path in sorted((out / "records").iterdir())}
 
 
-def figures_of(scorecard: Scorecard) -> dict[str, tuple[float, float, float]]:
+def figures_of(scorecard: Scorecard) -> dict[str, tuple[float, float | None, float | None]]:
     return {
         json.dumps([metric.property, metric.metric, metric.dataset, metric.setting]): (
             metric.value,

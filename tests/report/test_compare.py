@@ -12,7 +12,7 @@ from hardy.report import comparison_markdown, comparison_rows, write_comparison_
 
 ACCURACY = estimate("accuracy")
 ECE = estimate("ece", 0.02).model_copy(update={"higher_is_better": False})
-FLOOR = estimate("ece_noise_floor", 0.02).model_copy(update={"higher_is_better": None})
+COVERAGE = estimate("coverage", 0.02).model_copy(update={"higher_is_better": None})
 ROBUST = estimate("robust_accuracy", 0.9, prop="adversarial", setting={"attack": "pgd", "eps": 0.3})
 OTHER_RADIUS = estimate("robust_accuracy", 0.8, prop="adversarial", setting={"attack": "pgd", "eps": 0.2})
 
@@ -35,8 +35,8 @@ def difference(of: Estimate, low: float, high: float, *, paired: bool = True) ->
         (ACCURACY, 0.0, 0.03, ""),
         (ECE, 0.01, 0.03, "worse"),
         (ECE, -0.03, -0.01, "better"),
-        (FLOOR, 0.01, 0.03, "differs"),
-        (FLOOR, -0.03, 0.01, ""),
+        (COVERAGE, 0.01, 0.03, "differs"),
+        (COVERAGE, -0.03, 0.01, ""),
         (ACCURACY, float("nan"), float("nan"), ""),
     ],
 )

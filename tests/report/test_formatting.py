@@ -46,6 +46,13 @@ def test_as_many_digits_as_the_interval_supports(unit, value, low, high, said, i
     assert (figure.value, figure.interval) == (said, interval)
 
 
+def test_a_figure_without_an_interval_says_so_and_shows_what_chance_makes():
+    figure = metric("share", 0.0158, 0, 0).model_copy(update={"low": None, "high": None, "no_interval": "biased"})
+    assert formatting.figure(figure)[5:8] == ("1.58 %", "none", "biased")
+    beside = formatting.figure(figure.model_copy(update={"chance_band": (0.0087, 0.0217)}))
+    assert (beside.value, beside.interval) == ("1.6 %", "by chance 0.9 to 2.2 %")
+
+
 @given(st.floats(0, 1), st.floats(1e-4, 0.5))
 def test_rounding_moves_a_figure_by_at_most_a_twentieth_of_its_interval(low, width):
     width = min(width, 1 - low)

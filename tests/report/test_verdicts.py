@@ -92,9 +92,17 @@ def test_where_a_classifier_falls_is_said():
 
 def test_calibration_is_honest_within_chance_and_judged_beyond():
     def calibration(value: float, p_value: float, floor: float) -> Verdict:
-        ece = share("ece", value, "calibration", setting={"bins": 15}, higher_is_better=False)
+        ece = share(
+            "ece",
+            value,
+            "calibration",
+            setting={"bins": 15},
+            higher_is_better=False,
+            no_interval="chance adds to it",
+            chance_band=(0.0, floor),
+        )
+        ece = ece.model_copy(update={"low": None, "high": None})
         rest = [
-            share("ece_noise_floor", floor, "calibration", setting={"bins": 15}, width=0.0),
             share("calibration_p_value", p_value, "calibration", setting={"bins": 15}),
             # Of another setting: says nothing of this one.
             share("calibration_p_value", 1.0, "calibration", setting={"bins": 15, "calibrator": "temperature"}),

@@ -79,7 +79,7 @@ def compare_runs(paths: Sequence[Path], data_dir: Path | None = None) -> Compari
         for number, other in enumerate(others, start=1)
         for key, metric in other.metrics.items()
         # A figure whose interval is known does not vary with the examples, so resampling them tells nothing.
-        if key in first.metrics and metric.interval is None
+        if key in first.metrics and metric.interval is None and not metric.no_interval
     ]
     # Two figures may each be defined on most resamples, and both on too few.
     known = [difference for difference in differences if np.isfinite([difference.low, difference.high]).all()]

@@ -374,18 +374,21 @@ def _scorecard(
 
 
 def estimate(prop: str, metric: Metric, seed: int, resamples: int = 500) -> Estimate | None:
-    """One figure with its interval, of so many bootstrap resamples; None where it is not defined."""
+    """One figure, with its interval of so many bootstrap resamples if it has one; None where it is not defined."""
     value = metric.compute(np.ones(metric.n))
     if not np.isfinite(value):
         return None
-    if metric.interval is not None:
+    low = high = None
+    if metric.no_interval:
+        pass
+    elif metric.interval is not None:
         low, high = metric.interval
     elif metric.successes is not None:
         low, high = wilson(int(metric.successes.sum()), metric.n)
     else:
         strata = [len(indices) for _, indices in metric.examples]
         low, high = bootstrap(metric.compute, strata, host_generator(seed, "bootstrap"), resamples=resamples)
-    if not np.isfinite([low, high]).all():
+    if low is not None and high is not None and not np.isfinite([low, high]).all():
         return None
     kind = metric.kind
     return Estimate(
@@ -401,6 +404,8 @@ def estimate(prop: str, metric: Metric, seed: int, resamples: int = 500) -> Esti
         value=value,
         low=low,
         high=high,
+        no_interval=metric.no_interval,
+        chance_band=metric.chance_band,
         n=metric.n,
         higher_is_better=kind.higher_is_better,
         headline=metric.headline,

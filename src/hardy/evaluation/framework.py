@@ -221,6 +221,8 @@ class Metric:
         dataset: what it was measured on; the last stratum's dataset if empty.
         successes: bool (n,) where the figure is a share of examples; its interval is then Wilson's.
         interval: where the interval is neither Wilson's nor a bootstrap's but known.
+        no_interval: why the figure has no interval; empty where it has one.
+        chance_band: the middle 95 % of what chance alone makes of the figure, where that is known.
         headline: shown first in the report.
     """
 
@@ -231,6 +233,8 @@ class Metric:
     dataset: str = ""
     successes: NDArray[np.bool_] | None = None
     interval: tuple[float, float] | None = None
+    no_interval: str = ""
+    chance_band: tuple[float, float] | None = None
     headline: bool = False
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hardy.errors import RunError
 from hardy.files import write_text
@@ -19,7 +19,7 @@ from hardy.files import write_text
 if TYPE_CHECKING:
     import polars as pl
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Strict(BaseModel):
@@ -32,7 +32,7 @@ class Strict(BaseModel):
 
 
 class Estimate(Strict):
-    """One figure with its 95 % interval: Wilson for a share of examples, bootstrap over examples for the rest."""
+    """One figure with its 95 % interval over examples, or with the reason why it has none."""
 
     property: str
     metric: str
@@ -44,11 +44,28 @@ class Estimate(Strict):
     dataset: str
     setting: dict[str, str | int | float | bool] = Field(default_factory=dict)
     value: float
-    low: float
-    high: float
+    low: float | None = Field(description="lower end of the 95 % interval; null where there is none")
+    high: float | None = Field(description="upper end; null where there is none")
+    no_interval: str = Field(default="", description="why there is no interval; empty where there is one")
+    chance_band: tuple[float, float] | None = Field(
+        default=None,
+        description="the middle 95 % of what chance alone makes of this figure: of a calibration error, for a "
+        "classifier that is perfectly calibrated; of coverage, for prediction sets that keep their promise",
+    )
     n: int = Field(ge=1, description="how many examples the figure is over")
     higher_is_better: bool | None = Field(description="null where neither direction is better")
     headline: bool = Field(default=False, description="shown first in the report")
+
+    @model_validator(mode="after")
+    def _interval_or_reason(self) -> Estimate:
+        ends = [end for end in (self.low, self.high) if end is not None]
+        if len(ends) != (0 if self.no_interval else 2):
+            raise ValueError("low and high are numbers, or both null and no_interval says why")
+        return self
+
+    def interval(self) -> tuple[float, float] | None:
+        """``low`` and ``high``; None where there is no interval."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
     def __float__(self) -> float:
         return self.value
@@ -92,7 +109,7 @@ class Environment(Strict):
 class Scorecard(Strict):
     """All figures of one evaluation."""
 
-    schema_version: Literal[2] = Field(default=SCHEMA, alias="schema")
+    schema_version: Literal[3] = Field(default=SCHEMA, alias="schema")
     subject: Subject
     environment: Environment
     seed: int
@@ -155,7 +172,7 @@ class Scorecard(Strict):
         raise KeyError(f"{'several estimates' if found else 'no estimate'} '{name}': there are {', '.join(near)}")
 
     def to_frame(self) -> pl.DataFrame:
-        """One row per estimate; ``setting`` is JSON text, and ``low`` and ``high`` bound the 95 % interval."""
+        """One row per estimate; ``setting`` is JSON text, and ``low`` and ``high`` bound the 95 % interval, if any."""
         import polars as pl
 
         names = ("property", "metric", "dataset", "value", "low", "high", "n", "higher_is_better", "headline")
@@ -200,8 +217,11 @@ class Scorecard(Strict):
 
 def _interval(estimate: Estimate) -> str:
     form = "{:.2%}" if estimate.unit == "share" else "{:.4g}"
-    value, low, high = map(form.format, (estimate.value, estimate.low, estimate.high))
-    return f"{value} ({low} to {high})"
+    bounds = estimate.interval() or estimate.chance_band
+    if bounds is None:
+        return form.format(estimate.value)
+    value, low, high = map(form.format, (estimate.value, *bounds))
+    return f"{value} ({'' if estimate.interval() else 'by chance '}{low} to {high})"
 
 
 def _where(estimate: Estimate) -> str:

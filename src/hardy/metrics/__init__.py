@@ -50,7 +50,13 @@ from hardy.metrics.intervals import (
     unpaired_bootstrap_difference,
     wilson,
 )
-from hardy.metrics.noise_floor import NoiseFloor, calibration_p_value, ece_noise_floor
+from hardy.metrics.noise_floor import (
+    NoiseFloor,
+    calibration_p_value,
+    class_noise_floors,
+    ece_noise_floor,
+    noise_floors,
+)
 from hardy.metrics.proper_scores import BrierParts, brier, brier_parts, nll, prepared_brier_parts
 from hardy.metrics.selective import (
     RiskCoverage,
@@ -88,6 +94,8 @@ __all__ = [
     "prepared_class_wise_ece",
     "NoiseFloor",
     "ece_noise_floor",
+    "noise_floors",
+    "class_noise_floors",
     "calibration_p_value",
     "nll",
     "brier",

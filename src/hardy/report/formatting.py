@@ -28,6 +28,7 @@ class Figure(NamedTuple):
     setting: str
     value: str
     interval: str
+    why: str
     n: str
     direction: str
     share: bool
@@ -37,7 +38,7 @@ class Figure(NamedTuple):
 def figure(estimate: Estimate) -> Figure:
     """How an estimate reads."""
     share = estimate.unit == "share"
-    value, low, high = numbers(estimate.value, estimate.low, estimate.high, share=share)
+    value, *ends = numbers(estimate.value, *(estimate.interval() or estimate.chance_band or ()), share=share)
     unit = " %" if share else ""
     name = sentence(estimate.title)
     return Figure(
@@ -47,7 +48,10 @@ def figure(estimate: Estimate) -> Figure:
         dataset=estimate.dataset,
         setting=setting_words(estimate.setting),
         value=value + unit,
-        interval=f"{low} to {high}{unit}",
+        interval=("" if estimate.interval() else "by chance " if ends else "none")
+        + " to ".join(ends)
+        + unit * bool(ends),
+        why=estimate.no_interval,
         n=f"{estimate.n:,}",
         direction=direction(estimate.higher_is_better),
         share=share,
@@ -57,16 +61,19 @@ def figure(estimate: Estimate) -> Figure:
 
 def percent(estimate: Estimate) -> str:
     """The value as a percentage, whatever its unit."""
-    return numbers(estimate.value, estimate.low, estimate.high, share=True)[0] + " %"
+    return numbers(estimate.value, *(estimate.interval() or estimate.chance_band or ()), share=True)[0] + " %"
 
 
-def numbers(value: float, low: float, high: float, *, share: bool) -> tuple[str, ...]:
-    """Value, low and high as text, to the second digit of the interval's width; shares in percent, without the sign."""
+def numbers(value: float, *ends: float, share: bool) -> tuple[str, ...]:
+    """A value and the two ends of its interval, if it has one, as text; shares in percent, without the sign.
+
+    They have as many digits as tell the second digit of the interval's width.
+    """
     scale = 100 if share else 1
-    width = scale * (high - low)
+    width = scale * (ends[1] - ends[0]) if ends else 0.0
     without_interval = 2 if share else 4
     decimals = max(0, 1 - math.floor(math.log10(width))) if width > 0 else without_interval
-    numbers = (scale * value, scale * low, scale * high)
+    numbers = [scale * number for number in (value, *ends)]
     if decimals > _MOST_DECIMALS:
         texts = [f"{number:.3g}" for number in numbers]
     else:

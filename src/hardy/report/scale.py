@@ -20,11 +20,10 @@ _SMALLEST = 1e-4
 
 
 class Scale(NamedTuple):
-    """Places in percent of the width; ``ticks`` are places with what is written there."""
+    """Places in percent of the width: ``span`` is the interval, ``ticks`` are places with what is written there."""
 
     value: float
-    low: float
-    high: float
+    span: tuple[float, float] | None
     chance: float | None
     reference: float | None
     ticks: tuple[tuple[float, str], ...]
@@ -48,15 +47,14 @@ def scale(estimate: Estimate, known: References) -> Scale | None:
         error = min(max((best - value) / (best - worst), 0.0), 1.0)
         return 100 * (math.log10(max(error, _SMALLEST)) / math.log10(_SMALLEST) if log else 1 - error)
 
+    interval = estimate.interval()
     reference = known.get(identity(estimate))
-    low, high = sorted((place(estimate.low), place(estimate.high)))
     values = [best - error * (best - worst) for error in errors]
     share = estimate.unit == "share"
     words = [f"{round(100 * value if share else value, 6):g}" + (" %" if share else "") for value in values]
     return Scale(
         place(estimate.value),
-        low,
-        high,
+        None if interval is None else (min(map(place, interval)), max(map(place, interval))),
         None if estimate.chance is None else place(estimate.chance),
         None if reference is None else place(reference),
         tuple((place(value), text) for value, text in zip(values, words, strict=True)),

@@ -84,6 +84,10 @@ def _verdict(estimate: Estimate, scorecard: Scorecard, subject: str, rule: _Rule
     return Verdict(estimate.property, level, subject, words, rank, detail)
 
 
+def _low(estimate: Estimate) -> float:
+    return estimate.value if estimate.low is None else estimate.low
+
+
 def _level(value: float, least: tuple[float, float]) -> Level:
     fair, good = least
     return "good" if value >= good else "fair" if value >= fair else "poor"
@@ -96,7 +100,7 @@ def _right(least: tuple[float, float]) -> _Rule:
         chance = 1 / scorecard.subject.classes if estimate.chance is None else estimate.chance
         skill = (estimate.value - chance) / (1 - chance or 1.0)
         share = formatting.percent(estimate)
-        if estimate.low <= chance:
+        if _low(estimate) <= chance:
             return "poor", f"blind ({share})", skill
         return _level(skill, least), f"right {share}", skill
 
@@ -106,15 +110,15 @@ def _right(least: tuple[float, float]) -> _Rule:
 def _ranks(estimate: Estimate, _: Scorecard) -> _Judgement:
     """Judges an area under the ROC curve: how often of two inputs the right one is the more suspicious."""
     skill = 2 * estimate.value - 1
-    if estimate.low <= 0.5:
+    if _low(estimate) <= 0.5:
         return "poor", f"no better than a coin ({formatting.percent(estimate)})", skill
     return _level(skill, RANKING), f"{formatting.percent(estimate)} of pairs in the right order", skill
 
 
 def _honest(estimate: Estimate, scorecard: Scorecard) -> _Judgement:
-    floor = _beside(estimate, scorecard, "ece_noise_floor")
+    band = estimate.chance_band
     p_value = _beside(estimate, scorecard, "calibration_p_value")
-    if (p_value is not None and p_value.value >= P_VALUE) or (floor is not None and estimate.value <= floor.high):
+    if (p_value is not None and p_value.value >= P_VALUE) or (band is not None and estimate.value <= band[1]):
         return "good", "honest within chance", 1 - estimate.value
     level = _level(-estimate.value, (-CALIBRATION[0], -CALIBRATION[1]))
     return level, f"{formatting.percent(estimate)} off on average", 1 - estimate.value
@@ -122,7 +126,9 @@ def _honest(estimate: Estimate, scorecard: Scorecard) -> _Judgement:
 
 def _covers(estimate: Estimate, scorecard: Scorecard) -> _Judgement:
     alpha = float(estimate.setting.get("alpha", 0.0))
-    short = max(1 - alpha - estimate.high, 0.0)
+    band, high = estimate.chance_band, estimate.value if estimate.high is None else estimate.high
+    # What the draw of the validation images explains is not short.
+    short = 0.0 if band and estimate.value >= band[0] else max(1 - alpha - high, 0.0)
     words = f"hold the truth {formatting.percent(estimate)} of the time, {100 * (1 - alpha):.4g} % promised"
     level: Level = "good" if short == 0 else "fair" if short <= SHORT else "poor"
     size = _beside(estimate, scorecard, "mean_set_size")
@@ -152,7 +158,7 @@ def _withstands(estimate: Estimate, scorecard: Scorecard) -> _Judgement:
 
 def _unknown(estimate: Estimate, _: Scorecard) -> _Judgement:
     figure = formatting.figure(estimate)
-    return "unknown", f"{figure.value} ({figure.interval})", 0.0
+    return "unknown", figure.value + (f" ({figure.interval})" if figure.interval != "none" else ""), 0.0
 
 
 def _beside(estimate: Estimate, scorecard: Scorecard, metric: str) -> Estimate | None:

@@ -57,14 +57,19 @@ class TestCalibration:
         assert value(found("calibration", results, "ece")) == pytest.approx(0.5)
         assert self.prop.warnings(results) == []
 
-    def test_the_interval_of_the_noise_floor_is_its_spread(self) -> None:
+    @pytest.mark.parametrize(
+        "name", ["ece", "rms_calibration_error", "max_calibration_error", "class_wise_ece", "brier_reliability"]
+    )
+    def test_an_error_that_chance_adds_to_stands_beside_its_noise_floor_without_an_interval(self, name: str) -> None:
         results, logits, _ = random_results()
-        floor = ece_noise_floor(softmax(logits).max(1), BINS, rng=host_generator(0, "noise floor"))
-        shown = estimate("calibration", found("calibration", results, "ece_noise_floor"), 0)
+        shown = estimate("calibration", found("calibration", results, name), 0)
         assert shown is not None
-        assert (shown.value, shown.low, shown.high) == pytest.approx((floor.mean, floor.low, floor.high), rel=1e-6)
-        assert shown.low < shown.value < shown.high
-        assert shown.higher_is_better is None
+        assert shown.interval() is None
+        assert "chance adds to this figure" in shown.no_interval
+        assert shown.chance_band is not None
+        assert 0 < shown.chance_band[0] < shown.chance_band[1]
+        floor = ece_noise_floor(softmax(logits).max(1), BINS, rng=host_generator(0, "noise floor"))
+        assert name != "ece" or shown.chance_band == pytest.approx((floor.low, floor.high), rel=1e-6)
 
     def test_an_error_within_the_noise_ranks_nobody(self) -> None:
         """Right nine times in ten, and 90 % sure: the expected calibration error is 0."""
@@ -96,7 +101,7 @@ class TestCalibrators:
     def test_before_and_after_are_side_by_side(self) -> None:
         measured = calibratable_results()
         before = value(found("calibration", measured, "ece"))
-        floor = found("calibration", measured, "ece_noise_floor", calibrator="temperature").interval
+        floor = found("calibration", measured, "ece", calibrator="temperature").chance_band
         after = value(found("calibration", measured, "ece", calibrator="temperature"))
         assert floor is not None
         assert after < floor[1] < before
@@ -139,7 +144,7 @@ class TestCalibrators:
         assert before is not None
         assert after is not None
         assert before.value < 0.01 < 0.05 < after.value
-        assert before.low <= before.value <= before.high
+        assert before.interval() is None
 
     def test_under_attack_the_calibrator_is_the_one_fitted_on_clean_images(self) -> None:
         measured = calibratable_results()

@@ -107,6 +107,9 @@ def test_every_metric_is_one_figure_with_its_interval(prop: Property, results: R
         shown = estimate(prop.name, metric, results.seed)
         if shown is None:
             continue
+        assert (shown.interval() is None) == bool(metric.no_interval)
+        if shown.low is None or shown.high is None:
+            continue
         assert shown.low <= shown.high
         if metric.successes is not None:
             assert value == pytest.approx(metric.successes.mean())

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.evaluation.framework import Examples, Metric, MetricKind, Results, Scalar, mean_of, share_of, view
+from hardy.evaluation.framework import Compute, Examples, Metric, MetricKind, Results, Scalar, mean_of, share_of, view
 from hardy.evaluation.predictions import predictions_of, test_measurement
 from hardy.evaluation.properties.accuracy.metrics import accuracy_kind
 from hardy.evaluation.properties.calibration.measure import (
@@ -25,9 +26,10 @@ from hardy.evaluation.validation_fits import fitted_calibrators
 from hardy.metrics import (
     NoiseFloor,
     calibration_p_value,
-    clopper_pearson,
+    class_noise_floors,
     ece,
     ece_noise_floor,
+    noise_floors,
     prepared_brier_parts,
     prepared_class_wise_ece,
     prepared_debiased_ece,
@@ -39,11 +41,11 @@ from hardy.metrics import (
 from hardy.rng import host_generator
 
 BINS = 15
+FLOOR_DRAWS = 300
+"""Of the noise floor of an error under attack or shift, which has no p-value."""
+
 ECE = MetricKind.share("ece", "Expected calibration error", higher_is_better=False)
 CLASS_WISE_ECE = MetricKind.share("class_wise_ece", "Expected calibration error by class", higher_is_better=False)
-NOISE_FLOOR = MetricKind.share(
-    "ece_noise_floor", "Calibration error of a perfectly calibrated classifier", higher_is_better=None
-)
 P_VALUE = MetricKind(
     "calibration_p_value", "Chance of such a calibration error if calibrated", higher_is_better=None, bounds=(0.0, 1.0)
 )
@@ -54,15 +56,15 @@ BRIER_RESOLUTION = MetricKind("brier_resolution", "Brier score: resolution", hig
 BRIER_UNCERTAINTY = MetricKind("brier_uncertainty", "Brier score: uncertainty", higher_is_better=None)
 # Less what chance makes of it, an error may come out below zero.
 DEBIASED_ECE = MetricKind("debiased_ece", "Expected calibration error less chance", False, unit="share")
-BINNED = (
-    (MetricKind.share("rms_calibration_error", "RMS calibration error", False), prepared_rms_calibration_error),
-    (MetricKind.share("max_calibration_error", "Maximum calibration error", False), prepared_max_calibration_error),
-    (DEBIASED_ECE, prepared_debiased_ece),
-    (
-        MetricKind("debiased_squared_calibration_error", "Squared calibration error less chance", False),
-        prepared_debiased_squared_calibration_error,
-    ),
+DEBIASED_SQUARED = MetricKind("debiased_squared_calibration_error", "Squared calibration error less chance", False)
+RMS = MetricKind.share("rms_calibration_error", "RMS calibration error", False)
+MAXIMUM = MetricKind.share("max_calibration_error", "Maximum calibration error", False)
+BIASED = (
+    "chance adds to this figure, and resampling adds it once more, so no interval covers; the range by chance is what "
+    "a perfectly calibrated classifier shows"
 )
+COUNTED = "a p-value speaks of these examples alone"
+OF_LABELS = "it says how often each label occurs, and nothing of the classifier"
 
 
 def metrics(results: Results) -> list[Metric]:
@@ -72,8 +74,7 @@ def metrics(results: Results) -> list[Metric]:
     found = [metric for place, way in enumerate(ways) for metric in _clean(results, place, way)]
     for way in answers_to(results, attacked):
         setting = {"attack": ATTACK, "norm": NORM, "eps": EPS, **way.setting}
-        compute = prepared_ece(way.confidence, way.correct, BINS)
-        found.append(Metric(ECE, compute, given.examples, {"bins": BINS, **setting}))
+        found.append(ece_metric(results, way.confidence, way.correct, given.examples, setting))
         found += _proper_scores(way, given.labels, given.examples, setting)
     return found
 
@@ -85,29 +86,51 @@ def _clean(results: Results, place: int, way: Answers) -> list[Metric]:
     question = "Can its confidence be trusted once calibrated?" if way.setting else "Can its confidence be trusted?"
     shown = way.setting in ({}, TEMPERATURE)
     parts = prepared_brier_parts(way.probabilities, given.labels, BINS)
-    floor = noise_floor(results, place)
-    worse = int((floor.values >= ece(confidence, correct, BINS) - 1e-12).sum())
+    floors = noise_floor(results, place)
     by_mass = {"bins": BINS, "binning": "mass", **way.setting}
+
+    def biased(kind: MetricKind, compute: Compute, floor: str = "", **more: Any) -> Metric:
+        return make(kind, compute, no_interval=BIASED, chance_band=floors[floor or kind.name].band, **more)
+
     found = [
-        make(replace(ECE, question=question), prepared_ece(confidence, correct, BINS), headline=shown),
-        make(ECE, prepared_ece(confidence, correct, BINS, "mass"), setting=by_mass),
-        *(make(kind, prepare(confidence, correct, BINS)) for kind, prepare in BINNED),
-        make(CLASS_WISE_ECE, prepared_class_wise_ece(way.probabilities, given.labels, BINS)),
+        biased(replace(ECE, question=question), prepared_ece(confidence, correct, BINS), headline=shown),
+        biased(ECE, prepared_ece(confidence, correct, BINS, "mass"), "ece_mass", setting=by_mass),
+        biased(RMS, prepared_rms_calibration_error(confidence, correct, BINS)),
+        biased(MAXIMUM, prepared_max_calibration_error(confidence, correct, BINS)),
+        biased(CLASS_WISE_ECE, prepared_class_wise_ece(way.probabilities, given.labels, BINS)),
+        make(DEBIASED_ECE, prepared_debiased_ece(confidence, correct, BINS)),
+        make(DEBIASED_SQUARED, prepared_debiased_squared_calibration_error(confidence, correct, BINS)),
         *_proper_scores(way, given.labels, given.examples, way.setting),
-        make(BRIER_RELIABILITY, lambda weights: parts(weights).reliability),
+        biased(BRIER_RELIABILITY, lambda weights: parts(weights).reliability),
         make(BRIER_RESOLUTION, lambda weights: parts(weights).resolution),
-        # The interval of the floor is the spread of a calibrated model's ECE, not a resampling of examples.
-        make(NOISE_FLOOR, lambda _: floor.mean, interval=(floor.low, floor.high)),
-        # And that of the p-value comes from how many draws it is counted in.
         make(
             P_VALUE,
-            lambda _: calibration_p_value(ece(confidence, correct, BINS), floor),
-            interval=clopper_pearson(worse, len(floor.values)),
+            lambda _: calibration_p_value(ece(confidence, correct, BINS), floors["ece"]),
+            no_interval=COUNTED,
         ),
     ]
     if way.setting:
         return [*found, share_of(accuracy_kind(results.context), correct, given.examples, setting=way.setting)]
-    return [*found, make(BRIER_UNCERTAINTY, lambda weights: parts(weights).uncertainty)]
+    return [*found, make(BRIER_UNCERTAINTY, lambda weights: parts(weights).uncertainty, no_interval=OF_LABELS)]
+
+
+def ece_metric(
+    results: Results,
+    confidence: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    examples: Examples,
+    setting: Mapping[str, Scalar],
+) -> Metric:
+    """The expected calibration error of some answers, beside its noise floor."""
+    floor = ece_noise_floor(confidence, BINS, FLOOR_DRAWS, rng=host_generator(results.seed, "noise floor"))
+    return Metric(
+        ECE,
+        prepared_ece(confidence, correct, BINS),
+        examples,
+        {"bins": BINS, **setting},
+        no_interval=BIASED,
+        chance_band=floor.band,
+    )
 
 
 def _proper_scores(
@@ -122,15 +145,17 @@ def _proper_scores(
 
 
 @view
-def noise_floor(results: Results, place: int) -> NoiseFloor:
+def noise_floor(results: Results, place: int) -> dict[str, NoiseFloor]:
     """What a perfectly calibrated classifier shows that is as confident on the test split as these answers are."""
-    confidence = answers_to(results, test_measurement(results.context))[place].confidence
-    return ece_noise_floor(confidence, BINS, rng=host_generator(results.seed, "noise floor"))
+    way = answers_to(results, test_measurement(results.context))[place]
+    return noise_floors(way.confidence, BINS, rng=host_generator(results.seed, "noise floor")) | class_noise_floors(
+        way.probabilities, BINS, rng=host_generator(results.seed, "noise floor by class")
+    )
 
 
 def warnings(results: Results) -> list[str]:
     answers = predictions_of(results, test_measurement(results.context))
-    floor = noise_floor(results, 0)
+    floor = noise_floor(results, 0)["ece"]
     found = ece(answers.confidence, answers.correct, BINS)
     warned = []
     if found <= floor.high:

@@ -22,7 +22,7 @@ from hardy.evaluation.framework import (
 )
 from hardy.evaluation.predictions import Predictions, prediction_measurement, predictions_of, test_measurement
 from hardy.evaluation.properties.accuracy.metrics import accuracy_kind
-from hardy.evaluation.properties.calibration.metrics import BINS, ECE
+from hardy.evaluation.properties.calibration.metrics import ece_metric
 from hardy.evaluation.properties.error_detection.measure import SCORE
 from hardy.evaluation.properties.error_detection.metrics import AUROC, against_mistakes
 from hardy.evaluation.properties.shift.measure import (
@@ -35,7 +35,7 @@ from hardy.evaluation.properties.shift.measure import (
     natural_shifts,
 )
 from hardy.evaluation.properties.shift.reference import CLEAN, ERRORS, REFERENCE
-from hardy.metrics import ece, prepared_auroc
+from hardy.metrics import prepared_auroc
 from hardy.ood import SCORES
 
 REFUSED = 0.01
@@ -79,12 +79,7 @@ def _under(results: Results, measurement: Measurement, setting: Mapping[str, Sca
     auroc = against_mistakes(prepared_auroc, SCORES[SCORE](answers.logits), ~correct)
     return [
         share_of(accuracy, correct, examples, setting=setting, headline=not setting),
-        Metric(
-            ECE,
-            lambda weights: ece(confidence, correct, BINS, weights=weights),
-            examples,
-            {**setting, "bins": BINS},
-        ),
+        ece_metric(results, confidence, correct, examples, setting),
         Metric(AUROC, auroc, examples, {**setting, "score": SCORE}),
         *_refusals(results, measurement, setting),
     ]
