@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hardy.data import load_dataset, load_user_dataset, user
-from hardy.errors import DataError
+from hardy.errors import DataError, UsageError
 
 RNG = np.random.default_rng(2)
 GRAY = RNG.integers(0, 256, (6, 9, 7), dtype=np.uint8)
@@ -95,11 +95,9 @@ def test_the_first_picture_that_differs_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("broken.png", b"\x89PNG\r\n\x1a\n but no more", r"broken\.png is no PNG or JPEG image"),
-        ("text.jpg", b"no picture", r"text\.jpg is no PNG or JPEG image"),
-        ("notes.txt", b"", r"notes\.txt is no PNG or JPEG"),
-        ("picture.gif", b"GIF89a", r"picture\.gif is no PNG or JPEG"),
-        ("gif.png", b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2L\1\0;", r"gif\.png is no PNG or JPEG image"),
+        ("broken.png", b"\x89PNG\r\n\x1a\n but no more", r"broken\.png is no image of a known format"),
+        ("text.jpg", b"no picture", r"text\.jpg is no image of a known format"),
+        ("picture.gif", b"GIF89a", r"picture\.gif is no image of a known format"),
     ],
 )
 def test_what_is_no_picture_is_named(name: str, content: bytes, message: str, tmp_path: Path):
@@ -113,10 +111,10 @@ def test_empty_folders_are_refused(tmp_path: Path):
     with pytest.raises(DataError, match="no folders"):
         load_user_dataset(tmp_path)
     (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match="no PNG or JPEG"):
+    with pytest.raises(DataError, match="no image \\(PNG, JPEG"):
         load_user_dataset(tmp_path)
     (tmp_path / "a" / "deeper").mkdir()
-    with pytest.raises(DataError, match="deeper is no PNG"):
+    with pytest.raises(DataError, match="deeper is no image file"):
         load_user_dataset(tmp_path)
 
 
@@ -267,7 +265,7 @@ def test_a_split_that_is_not_there_is_refused(tmp_path: Path):
     path = npz(tmp_path, images=GRAY, labels=LABELS)
     with pytest.raises(DataError, match="no training split"):
         load_user_dataset(path, "validation")
-    with pytest.raises(DataError, match="the splits train, validation, test, and no 'dev'"):
+    with pytest.raises(DataError, match="the splits train, validation, test, unlabeled, and no 'dev'"):
         load_user_dataset(path, "dev")
     with pytest.raises(DataError, match=r"absent\.npz"):
         load_user_dataset(tmp_path / "absent.npz")
@@ -295,3 +293,182 @@ def test_a_damaged_npz_is_refused_or_whole(data: st.DataObject, tmp_path_factory
         return
     # The zip file holds a checksum of each array, so what still loads is what was saved.
     np.testing.assert_array_equal(dataset.images[:, 0].numpy(), GRAY)
+
+
+# One's own folders, as they are
+
+
+def test_every_format_is_read(tmp_path: Path):
+    (tmp_path / "a class").mkdir()
+    for number, ending in enumerate(("png", "bmp", "gif", "tif", "tiff")):
+        Image.fromarray(GRAY[number]).save(tmp_path / "a class" / f"{number}.{ending}")
+    np.testing.assert_array_equal(load_user_dataset(tmp_path).images[:, 0].numpy(), GRAY[:5])
+    save(tmp_path / "color" / "b", *COLOR)
+    Image.fromarray(COLOR[0]).save(tmp_path / "color" / "b" / "9.webp", lossless=True)
+    np.testing.assert_array_equal(load_user_dataset(tmp_path / "color").images[-1].numpy(), COLOR[0].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("ending", ["gif", "tiff", "webp"])
+def test_several_frames_are_refused(ending: str, tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    frames = [Image.fromarray(picture) for picture in COLOR]
+    frames[0].save(tmp_path / "a" / f"0.{ending}", save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match=rf"0\.{ending} is animated or has pages, 4 frames"):
+        load_user_dataset(tmp_path)
+
+
+def test_files_that_are_no_images_are_skipped_and_named(tmp_path: Path):
+    save(tmp_path / "ein Hund ü", *GRAY)
+    for name in ("Thumbs.db", "ein Hund ü/notes.txt", "ein Hund ü/.DS_Store"):
+        (tmp_path / name).write_bytes(b"no image")
+    (tmp_path / "__MACOSX" / "x").mkdir(parents=True)
+    dataset = load_user_dataset(tmp_path)
+    assert dataset.classes == ("ein Hund ü",)
+    assert dataset.skipped == (str(tmp_path / "Thumbs.db"), str(tmp_path / "ein Hund ü" / "notes.txt"))
+
+
+def test_mixed_sizes_and_kinds_are_brought_to_one(tmp_path: Path):
+    save(tmp_path / "a", *GRAY, np.zeros((40, 10), np.uint8))
+    save(tmp_path / "b", *COLOR)
+    dataset = load_user_dataset(f"{tmp_path}?resize=6x8")
+    assert dataset.images.shape == (11, 3, 8, 6)
+    assert load_dataset(dataset.name).sha256 == dataset.sha256
+    assert load_user_dataset(f"{tmp_path}?resize=6x8&channels=1").images.shape == (11, 1, 8, 6)
+
+
+def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(GRAY[0]).save(tmp_path / "a" / "0.png", exif=exif)
+    np.testing.assert_array_equal(load_user_dataset(tmp_path).images[0, 0].numpy(), np.rot90(GRAY[0], -1))
+
+
+def test_arrays_and_files_are_resized_alike(tmp_path: Path):
+    smooth = np.linspace(0, 255, 30 * 24).reshape(30, 24).astype(np.uint8)
+    save(tmp_path / "files" / "a", smooth, smooth.T.copy().reshape(24, 30).T)
+    path = npz(tmp_path, images=np.stack([smooth, smooth]), labels=[0, 0])
+    one, other = (load_user_dataset(f"{it}?resize=10x10").images.int() for it in (tmp_path / "files", path))
+    assert (one - other).abs().max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("resize=32", "WIDTHxHEIGHT"),
+        ("resize=0x4", "WIDTHxHEIGHT"),
+        ("resize=99999x2", "WIDTHxHEIGHT"),
+        ("test=2", "between 0 and 1"),
+        ("test=x", "between 0 and 1"),
+        ("channels=2", "1 channel"),
+        ("szie=3", "unknown option of"),
+    ],
+)
+def test_wrong_options_are_named(options: str, message: str, tmp_path: Path):
+    save(tmp_path / "a", *GRAY)
+    with pytest.raises(UsageError, match=message):
+        load_user_dataset(f"{tmp_path}?{options}")
+
+
+def test_splits_are_made_by_what_images_show(tmp_path: Path):
+    many = RNG.integers(0, 256, (60, 4, 4), dtype=np.uint8)
+    save(tmp_path / "one" / "a", *many[:40], many[0])
+    save(tmp_path / "one" / "b", *many[40:], many[41], many[1])
+    # The same images by other names are divided in the same way.
+    save(tmp_path / "two" / "a", *many[:40][::-1])
+    save(tmp_path / "two" / "b", *many[40:][::-1])
+    parts = {}
+    for folder in ("one", "two"):
+        name = user.with_splits(tmp_path / folder)
+        assert name == f"{tmp_path / folder}?test=0.2"
+        assert user.splits_of(name) == ("test", "validation", "train")
+        for split in ("train", "validation", "test"):
+            dataset = load_dataset(f"{name}/{split}")
+            parts[folder, split] = {image.numpy().tobytes() for image in dataset.images}
+            assert set(dataset.labels.tolist()) == {0, 1}
+    sizes = [len(parts["one", split]) for split in ("train", "validation", "test")]
+    assert sizes == [42, 6, 12]
+    assert sum(sizes) == len(set().union(*(parts["one", split] for split in ("train", "validation", "test"))))
+    assert all(parts["one", split] == parts["two", split] for split in ("train", "validation", "test"))
+
+
+def test_a_share_for_validation_alone_leaves_the_rest_for_testing(tmp_path: Path):
+    path = npz(tmp_path, images=GRAY, labels=LABELS)
+    validation, test = (load_dataset(f"{path}?validation=0.4/{split}") for split in ("validation", "test"))
+    assert (len(validation), len(test)) == (2, 4)
+    with pytest.raises(DataError, match="no training split"):
+        load_dataset(f"{path}?validation=0.4/train")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100])
+def test_tiny_and_single_classes_are_divided_or_refused(count: int, tmp_path: Path):
+    images = RNG.integers(0, 256, (count, 3, 3), dtype=np.uint8)
+    path = npz(tmp_path, images=images, labels=np.arange(count))
+    if count < 3:
+        with pytest.raises(DataError, match=f"{count} different images cannot be divided"):
+            load_dataset(f"{path}?test=0.2/test")
+        return
+    sizes = [len(load_dataset(f"{path}?test=0.2/{split}")) for split in ("train", "validation", "test")]
+    assert sizes == {3: [1, 1, 1], 100: [70, 10, 20]}[count]
+
+
+def test_a_published_validation_split_is_taken(tmp_path: Path):
+    for split, pictures in (("train", GRAY[:3]), ("val", GRAY[3:5]), ("test", GRAY[5:])):
+        save(tmp_path / split / "a", *pictures)
+    assert [len(load_dataset(f"{tmp_path}/{split}")) for split in ("train", "validation", "test")] == [3, 2, 1]
+    with pytest.raises(UsageError, match="has a test split of its own"):
+        load_dataset(f"{tmp_path}?test=0.2/test")
+
+
+def test_a_test_split_is_made_of_training_folders_alone(tmp_path: Path):
+    save(tmp_path / "train" / "a", *GRAY)
+    with pytest.raises(DataError, match=r"no test split; add one, or let it be made: '.*\?test=0\.2'"):
+        load_dataset(f"{tmp_path}/test")
+    name = user.with_splits(tmp_path)
+    assert [len(load_dataset(f"{name}/{split}")) for split in ("train", "validation", "test")] == [4, 1, 1]
+
+
+def test_images_without_labels_are_read_from_anywhere_below(tmp_path: Path):
+    save(tmp_path / "strange", *GRAY[:2])
+    save(tmp_path / "strange" / "more", *GRAY[2:4])
+    (tmp_path / "strange" / "notes.txt").write_text("")
+    np.save(tmp_path / "array.npy", COLOR)
+    folder = load_dataset(f"{tmp_path / 'strange'}/unlabeled")
+    assert (len(folder), folder.labels.unique().tolist(), len(folder.skipped)) == (4, [-1], 1)
+    assert load_dataset(f"{tmp_path / 'array.npy'}?channels=1/unlabeled").images.shape == (4, 1, 9, 7)
+
+
+def test_metadata_follows_its_images_into_the_splits(tmp_path: Path):
+    save(tmp_path / "a", *GRAY)
+    rows = "".join(f"a/{number}.png,{'day' if number % 2 else 'night'}\n" for number in range(5))
+    (tmp_path / "metadata.csv").write_text("file_name,light\n" + rows)
+    dataset = load_user_dataset(f"{tmp_path}?validation=0.5")
+    for image, light in zip(dataset.images, dataset.columns["light"], strict=True):
+        number = next(number for number in range(6) if (GRAY[number] == image[0].numpy()).all())
+        assert light == ("" if number == 5 else "day" if number % 2 else "night")
+    assert dataset.skipped == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name,light\na/0.png,day\n", "one is 'file_name'"),
+        (b"file_name,x,x\na/0.png,1,2\n", "each once"),
+        (b"file_name,x\na/0.png,1,2\n", "has not one value for each of the 2 columns"),
+        (b"file_name,x\na/0.png,1\na/0.png,2\n", "two rows for 'a/0.png'"),
+        (b"file_name,x\n0.png,1\n", "names none of the images, but for example '0.png'"),
+        (b"\xff\xfe", "cannot be read as CSV"),
+    ],
+)
+def test_what_is_wrong_with_metadata_is_named(content: bytes, message: str, tmp_path: Path):
+    save(tmp_path / "a", *GRAY)
+    (tmp_path / "metadata.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_user_dataset(tmp_path)
+
+
+def test_an_npz_bomb_is_refused_before_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = npz(tmp_path, images=np.zeros((6, 4000, 4000), np.uint8), labels=LABELS)
+    monkeypatch.setattr("hardy.data.npy._read_array", lambda *_: pytest.fail("decompressed"))
+    with pytest.raises(DataError, match="'images' declares 96,000,128 bytes in"):
+        load_user_dataset(path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hardy.cli.options import Data, DataDir, Device, Json, Resume, Seed
+from hardy.cli.options import DATA_HELP, DataDir, Device, Json, Ood, Resize, Resume, Seed, ValidationShare
 from hardy.errors import UsageError
 
 
@@ -24,7 +24,17 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="At most so many examples per measurement.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
-    data: Data = "mnist",
+    data: Annotated[
+        str | None,
+        typer.Option(help=f"{DATA_HELP} By default what a run was trained on, else mnist.", show_default=False),
+    ] = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER|FILE", help="Fit calibrators, prediction sets and thresholds on these images."),
+    ] = None,
+    validation_share: ValidationShare = "",
+    ood: Ood = None,
+    resize: Resize = "",
     data_dir: DataDir = None,
     adversarial: Annotated[
         list[Path] | None, typer.Option(help="Adversarial images of 'hardy attack' to score as well; may be repeated.")
@@ -49,7 +59,14 @@ def evaluate(
         raise UsageError("--out is missing: name the folder for the records and the report")
     evaluation = measure(
         loaded,
-        sources_of(data, data_dir=data_dir),
+        sources_of(
+            loaded.data(data),
+            validation=validation,
+            ood=ood,
+            data_dir=data_dir,
+            resize=resize,
+            validation_share=validation_share,
+        ),
         properties=property_ or (),
         budget=budget,  # type: ignore[arg-type]
         limit=limit,

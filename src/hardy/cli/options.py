@@ -11,7 +11,22 @@ import typer
 Seed = Annotated[int, typer.Option(help="Where all random numbers come from.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what was begun in --out.")]
-Data = Annotated[str, typer.Option(help="A dataset's name, a folder with one subfolder per class, or an .npz file.")]
+DATA_HELP = "A dataset's name, a folder with one subfolder per class, or an .npz file."
+Data = Annotated[str, typer.Option(help=DATA_HELP)]
+Resize = Annotated[
+    str,
+    typer.Option(metavar="WIDTHxHEIGHT", help="Resize and crop the images of folders and files.", show_default=False),
+]
+Ood = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[NAME=]FOLDER|FILE",
+        help="Images that belong to no class, of a folder, an .npz or .npy file, or a dataset/split; may be repeated.",
+    ),
+]
+ValidationShare = Annotated[
+    str, typer.Option(metavar="SHARE", help="Set apart this share of --data for fitting.", show_default=False)
+]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where to look for datasets first.", envvar="HARDY_DATA", show_default=False)
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 from torch.utils import data as torch_data
 
 from hardy.data.dataset import Dataset
@@ -78,6 +79,34 @@ def check_image_array(array: NDArray[Any], where: str) -> NDArray[Any]:
     if not (low >= 0.0 and high <= 1.0):
         raise DataError(f"{where}: values from {low:g} to {high:g}; floating-point images lie in [0, 1]")
     return array.astype(np.float32, order="C")
+
+
+def as_channels(images: Tensor, channels: int) -> Tensor:
+    """Images (N, C, H, W), uint8 or float32, with 1 or 3 channels: gray as RGB, or the luma of RGB."""
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1).contiguous()
+    luma = (images.float() * torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)).sum(1, keepdim=True)
+    return luma.round().to(torch.uint8) if images.dtype == torch.uint8 else luma.clamp(0.0, 1.0)
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (N, C, H, W), uint8 or float32, that cover (height, width), cropped to it about their center."""
+    if tuple(images.shape[2:]) == size:
+        return images
+    scale = max(wanted / found for wanted, found in zip(size, images.shape[2:], strict=True))
+    made = torch.empty(len(images), images.shape[1], *size, dtype=images.dtype)
+    for start in range(0, len(images), _BATCH):
+        floats = images[start : start + _BATCH].float()
+        # What is cropped away is cropped first, as far as whole pixels go.
+        height, width = (min(it, round(side / scale)) for side, it in zip(size, images.shape[2:], strict=True))
+        top, left = ((it - kept) // 2 for it, kept in zip(images.shape[2:], (height, width), strict=True))
+        cropped = floats[:, :, top : top + height, left : left + width]
+        fitted = functional.interpolate(cropped, size, mode="bilinear", antialias=True)
+        is_bytes = images.dtype == torch.uint8
+        made[start : start + _BATCH] = fitted.round().clamp(0, 255).to(torch.uint8) if is_bytes else fitted.clamp(0, 1)
+    return made
 
 
 def check_labels(array: NDArray[Any], where: str) -> NDArray[np.int64]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -24,6 +25,8 @@ class Dataset:
         classes: the K class names.
         made_of: the dataset whose examples these are, changed, in the same order; "" where they are its own.
         unverified: why its files cannot be told from others; "" where they were compared with published hashes.
+        columns: of each image, what ``metadata.csv`` says in each of its columns; "" where it says nothing.
+        skipped: files among the images that are no images.
     """
 
     name: str
@@ -32,6 +35,8 @@ class Dataset:
     classes: tuple[str, ...]
     made_of: str = ""
     unverified: str = ""
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)

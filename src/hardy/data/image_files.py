@@ -1,10 +1,11 @@
-"""Image files, which are not trusted: PNG, JPEG and NPY. Sizes are checked before anything is decoded."""
+"""Image files, which are not trusted. Sizes are checked before anything is decoded."""
 
 from __future__ import annotations
 
 import stat
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -26,13 +27,26 @@ MAX_PIXELS_OF_MANY = 1 << 24
 """Of each image of a folder that is read as a dataset."""
 
 MAX_BYTES = 1 << 28
-"""Of one PNG or JPEG file."""
+"""Of one image file."""
 
 MAX_SIDE = 512
 """A larger image is made smaller as it is read; a digit in it can still be found."""
 
 MAX_RATIO = 64
 """Of the long side to the short one; nothing of the short side would be left once the image is made smaller."""
+
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "WebP": (".webp",),
+}
+"""The formats that are read, by the names that Pillow and people have for them, and how their files' names end."""
+
+ENDINGS = frozenset(ending for endings in FORMATS.values() for ending in endings)
+KNOWN = f"{', '.join(FORMATS)}"
 
 _CHANNELS = {"1": 1, "L": 1, "RGB": 3, "P": 3}
 
@@ -53,19 +67,19 @@ class GrayImage(NamedTuple):
 def read_gray_images(path: Path) -> list[GrayImage]:
     """Read the images of one file as gray values.
 
-    A PNG or JPEG file holds one, of any mode and depth; JPEG is turned as its camera says. An ``.npy`` file holds
-    (H, W), or several: (N, H, W), (N, C, H, W) or (N, H, W, C) with C 1 or 3; uint8, uint16, bool, or floating point
-    in [0, 1].
+    A file of one of the :data:`FORMATS` holds one, of any mode and depth; it is turned as its camera says. An ``.npy``
+    file holds (H, W), or several: (N, H, W), (N, C, H, W) or (N, H, W, C) with C 1 or 3; uint8, uint16, bool, or
+    floating point in [0, 1].
 
     Raises:
-        DataError: no such file, none of the three formats, broken, animated, empty, or too large.
+        DataError: no such file, of no known format, broken, animated, empty, or too large.
     """
     try:
         status = path.stat()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{path} is no file; name PNG, JPEG or NPY files")
+        raise DataError(f"{path} is no file; name image files, or NPY files")
     if not status.st_size:
         raise DataError(f"{path} is empty, 0 bytes; save the image again")
     if path.suffix.lower() == ".npy":
@@ -76,13 +90,27 @@ def read_gray_images(path: Path) -> list[GrayImage]:
     return [GrayImage(str(path), _decode(path, MAX_PIXELS, _gray))]
 
 
-def read_pixels(path: Path) -> NDArray[np.uint8]:
+def read_pixels(path: Path, channels: int | None = None, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Read a grayscale or RGB image, 8 bits per channel, as uint8 (C, H, W).
 
+    Args:
+        path: the file; it is turned as its camera says.
+        channels: 1 or 3, what the image is converted to; by default it keeps what it has.
+        size: (height, width) that it is resized to, so that it covers it, and cropped to about its center.
+
     Raises:
-        DataError: no such file, neither PNG nor JPEG, broken, too large, or of another mode.
+        DataError: no such file, of no known format, broken, animated, too large, or of another mode.
     """
-    return _decode(path, MAX_PIXELS_OF_MANY, _pixels)
+    return _decode(path, MAX_PIXELS_OF_MANY, partial(_pixels, channels=channels, size=size))
+
+
+def channels_of(path: Path) -> int:
+    """1 or 3: how many channels :func:`read_pixels` gives, as the file's header says.
+
+    Raises:
+        DataError: as there.
+    """
+    return _decode(path, MAX_PIXELS_OF_MANY, _channels)
 
 
 def write_images(folder: Path, names: list[str], images: NDArray[np.float32]) -> list[Path]:
@@ -122,7 +150,7 @@ def _decode(path: Path, max_pixels: int, decode: Callable[[Path, Image.Image], T
         with warnings.catch_warnings():
             # Pillow warns of damage that it reads past, and of sizes near its own limit; ours is checked here.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
+            with Image.open(path, formats=tuple(FORMATS)) as image:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise DataError(
@@ -132,7 +160,7 @@ def _decode(path: Path, max_pixels: int, decode: Callable[[Path, Image.Image], T
     except Image.DecompressionBombError:
         raise DataError(f"{path} has far more than {max_pixels:,} pixels, so it is not read; make it smaller") from None
     except Image.UnidentifiedImageError:
-        raise DataError(f"{path} is no PNG or JPEG image; save it as one") from None
+        raise DataError(f"{path} is no image of a known format ({KNOWN}); save it as one") from None
     except DataError:
         raise
     # Pillow answers damage with nearly any kind of error: SyntaxError is a broken PNG, struct.error broken EXIF.
@@ -140,11 +168,39 @@ def _decode(path: Path, max_pixels: int, decode: Callable[[Path, Image.Image], T
         raise DataError(f"{path} cannot be read, so it is truncated or damaged ({error}); save it again") from error
 
 
-def _pixels(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+def _channels(path: Path, image: Image.Image) -> int:
     if image.mode not in _CHANNELS or "transparency" in image.info:
-        raise DataError(f"{path} is of mode {image.mode}; images are grayscale or RGB, 8 bits, without transparency")
-    converted = np.asarray(image.convert("L" if _CHANNELS[image.mode] == 1 else "RGB"))
+        mode = f"{image.mode}, with transparency" if image.mode in _CHANNELS else image.mode
+        raise DataError(
+            f"{path} is of mode {mode}; images are grayscale or RGB, 8 bits, without transparency: save it as one"
+        )
+    if image.format == "GIF" and image.mode == "P":
+        # A GIF has no gray mode, but may have a palette of grays.
+        palette = np.reshape(image.getpalette("RGB") or [], (-1, 3))
+        return 1 if (palette == palette[:, :1]).all() else 3
+    return _CHANNELS[image.mode]
+
+
+def _pixels(path: Path, image: Image.Image, channels: int | None, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps
+
+    _check_one_frame(path, image)
+    found = _channels(path, image)
+    channels = channels or found
+    image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+    if size is not None and image.size != size[::-1]:
+        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
+    converted = np.asarray(image)
     return converted[None] if converted.ndim == 2 else converted.transpose(2, 0, 1)
+
+
+def _check_one_frame(path: Path, image: Image.Image) -> None:
+    # A JPEG of several frames comes from a phone: the first is the photo.
+    frames = getattr(image, "n_frames", 1)
+    if image.format not in ("JPEG", "MPO") and frames > 1:
+        raise DataError(
+            f"{path} is animated or has pages, {frames} frames; save the one that is meant as an image of its own"
+        )
 
 
 def _gray(path: Path, image: Image.Image) -> NDArray[np.float32]:
@@ -153,10 +209,7 @@ def _gray(path: Path, image: Image.Image) -> NDArray[np.float32]:
     width, height = image.size
     if max(width, height) > MAX_RATIO * min(width, height):
         raise DataError(f"{path} is a strip of {width}x{height}; cut the digit out of it")
-    # A JPEG of several frames comes from a phone: the first is the photo.
-    frames = getattr(image, "n_frames", 1)
-    if image.format == "PNG" and frames > 1:
-        raise DataError(f"{path} is animated, {frames} frames; save the one that is meant as an image of its own")
+    _check_one_frame(path, image)
     # Lets a JPEG decoder skip what would be thrown away.
     image.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))
     image = ImageOps.exif_transpose(image)

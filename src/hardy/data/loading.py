@@ -15,6 +15,7 @@ from hardy.data import saved, user
 from hardy.data.arrays import as_dataset
 from hardy.data.dataset import Dataset
 from hardy.data.entry import DatasetEntry, Role
+from hardy.data.reading import Reading
 from hardy.data.registry import DATASETS
 from hardy.data.sources import find, is_at_hand, read_split
 from hardy.data.splits import divide
@@ -55,8 +56,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     path, split = (dataset, split) if split in user.SPLITS else (name, "test")
     if path and Path(path).suffix == saved.SUFFIX:
         return _saved(Path(path), data_dir)
-    if path and Path(path).exists():
-        return user.load_user_dataset(Path(path), split)
+    if path and Reading.of(path).path.exists():
+        return user.load_user_dataset(path, split)
     raise UsageError(f"{unknown('dataset', path, DATASETS)}; nor is there a file or folder '{path}'")
 
 
@@ -65,6 +66,19 @@ def _saved(path: Path, data_dir: Path | None) -> Dataset:
     source = load_dataset(str(found.facts.get("dataset")), data_dir)
     saved.check_made_of(found, source, str(path))
     return Dataset(str(path), found.images, found.labels, source.classes)
+
+
+def splits_of(dataset: str) -> tuple[str, ...]:
+    """The splits that a dataset of the registry, or a user's, has.
+
+    Raises:
+        UsageError: no such dataset.
+    """
+    if dataset in DATASETS:
+        return tuple(DATASETS[dataset].sizes)
+    if not Reading.of(dataset).path.exists():
+        raise UsageError(f"{unknown('dataset', dataset, DATASETS)}; nor is there a file or folder '{dataset}'")
+    return user.splits_of(dataset)
 
 
 def available(data_dir: Path | None = None, role: Role | None = None) -> dict[str, str | None]:

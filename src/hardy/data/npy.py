@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +17,10 @@ from numpy.typing import NDArray
 from hardy.errors import DataError
 
 LIMIT = 1 << 32
-"""Bytes of one array."""
+"""Bytes of one array, and of all that are read of one file."""
+
+SUSPICIOUS, MAX_RATIO = 1 << 26, 200
+"""An array of more bytes than the first, of which each compressed byte stands for more than so many, is a bomb."""
 
 _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
@@ -38,30 +43,51 @@ def read_npy(path: Path) -> NDArray[Any]:
 def read_npz(path: Path, names: set[str]) -> dict[str, NDArray[Any]]:
     """Read those of the arrays ``names`` that a ``.npz`` file holds; what else it holds is not even decompressed.
 
+    Nothing is decompressed before all that these arrays declare is known to be within bounds.
+
     Raises:
         DataError: no such file; no zip file; an array is damaged, holds Python objects, is empty, or is too large.
     """
+    with _opened(path) as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        members = {name: member for name, member in members.items() if name in names}
+        for name, member in members.items():
+            if member.file_size > SUSPICIOUS and member.file_size > MAX_RATIO * member.compress_size:
+                raise DataError(
+                    f"{path}, array '{name}' declares {member.file_size:,} bytes in {member.compress_size:,}, which no "
+                    "images take; if they are meant, save them with np.savez"
+                )
+        declared = sum(member.file_size for member in members.values())
+        if declared > LIMIT:
+            raise DataError(f"{path} declares {declared:,} bytes in {', '.join(members)}; at most {LIMIT:,} are read")
+        arrays = {}
+        for name, member in members.items():
+            with archive.open(member) as file:
+                arrays[name] = _read_array(file, member.file_size, f"{path}, array '{name}'")
+        return arrays
+
+
+def names_in_npz(path: Path) -> list[str]:
+    """The names of the arrays in a ``.npz`` file.
+
+    Raises:
+        DataError: no such file; no zip file.
+    """
+    with _opened(path) as archive:
+        return sorted(name.removesuffix(".npy") for name in archive.namelist())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            arrays = {}
-            for member in archive.infolist():
-                name = member.filename.removesuffix(".npy")
-                if name in names:
-                    with archive.open(member) as file:
-                        arrays[name] = _read_array(file, member.file_size, f"{path}, array '{name}'")
-            return arrays
+            yield archive
     except FileNotFoundError:
         raise DataError(f"no file {path}") from None
     # zipfile answers damage with many kinds of error; NotImplementedError is a compression it does not know, and
     # RuntimeError a password.
     except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read as .npz, so it is truncated, altered or no .npz: {error}") from error
-
-
-def names_in_npz(path: Path) -> list[str]:
-    """The names of the arrays in a ``.npz`` file that :func:`read_npz` has read."""
-    with zipfile.ZipFile(path) as archive:
-        return sorted(name.removesuffix(".npy") for name in archive.namelist())
 
 
 def _read_array(file: IO[bytes], size: int, where: str) -> NDArray[Any]:

@@ -6,6 +6,8 @@ The validation images choose checkpoints, fit calibrators and set thresholds, so
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -58,3 +60,45 @@ def split_hashes(published: int) -> dict[str, str]:
     """The :func:`indices_sha256` of both parts of a training split of ``published`` images, for a run's manifest."""
     parts = divide(published)
     return {"train": indices_sha256(parts.train), "validation": indices_sha256(parts.validation)}
+
+
+def divide_by_content(images: Tensor, labels: Tensor, shares: Mapping[str, float], rest: str) -> dict[str, Tensor]:
+    """Divide images by what they show: a share of them each, from every class about the same, and the rest.
+
+    Images are ordered by their place within their class, as a share of its size, and then by the SHA-256 of their
+    pixels, by which they are also ordered within the class. The parts are cut off the beginning. So the division
+    depends neither on file names nor on random numbers, and equal images, also of two classes, are in one part.
+
+    Returns:
+        int64, ascending positions by the name of each part.
+
+    Raises:
+        DataError: too few different images for each part to get one.
+    """
+    digests = [hashlib.sha256(image.contiguous().numpy().tobytes()).digest() for image in images]
+    first: dict[bytes, int] = {}
+    for digest, label in zip(digests, labels.tolist(), strict=True):
+        first.setdefault(digest, label)
+    if len(first) <= len(shares):
+        raise DataError(
+            f"{len(first)} different images cannot be divided into {', '.join([*shares, rest])}; add images"
+        )
+    order = sorted(first, key=lambda digest: (first[digest], digest))
+    sizes = Counter(first.values())
+    seen: Counter[int] = Counter()
+    keys = {}
+    for digest in order:
+        label = first[digest]
+        keys[digest] = ((seen[label] + 0.5) / sizes[label], digest)
+        seen[label] += 1
+    order.sort(key=keys.__getitem__)
+    parts, start = dict.fromkeys(order, rest), 0
+    for left, (name, share) in zip(range(len(shares), 0, -1), shares.items(), strict=True):
+        count = min(max(1, round(share * len(order))), len(order) - start - left)
+        parts |= dict.fromkeys(order[start : start + count], name)
+        start += count
+    of_image = [parts[digest] for digest in digests]
+    return {
+        name: torch.tensor([place for place, part in enumerate(of_image) if part == name], dtype=torch.int64)
+        for name in (*shares, rest)
+    }

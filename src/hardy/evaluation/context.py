@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hardy.data import Dataset, available
+from hardy.errors import DataError
 from hardy.evaluation.budget import Budget
 from hardy.evaluation.framework import EvaluationContext, Measurement, Property, Skipped
 from hardy.evaluation.sources import Sources
@@ -25,13 +26,18 @@ def make_context(
     """What there is to measure on: the test split, what is fitted on, and the other datasets that are at hand.
 
     Raises:
-        DataError: the user's folder does not exist, or data is damaged.
+        DataError: the user's folder does not exist, data is damaged, or a named dataset's images are of another shape.
     """
     test = sources(sources.test)
     shape = _shape(test)
     reasons = available(sources.data_dir, "out-of-distribution") if sources.ood is None else dict.fromkeys(sources.ood)
     reasons.pop(test.name, None)
     shaped = [name for name, reason in reasons.items() if not reason and _shape(sources(name)) == shape]
+    for name in sources.aliases.keys() - set(shaped):
+        raise DataError(
+            f"{name} ({sources.aliases[name]}) has images of shape {_shape(sources(name))}, those of {test.name} are "
+            f"{shape}; bring them to one size, for example with --resize {shape[2]}x{shape[1]}"
+        )
     missing = {
         name: reason or f"its images are {_shape(sources(name))}, those of {test.name} are {shape}"
         for name, reason in reasons.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ from hardy.validation import ClassifierInfo, frozen_evaluation
 
 # Part of what a record means, so not a setting: random streams do not depend on it, but which images are kept does.
 SHARD = 500
+_MOST_NAMED = 5
 
 
 class Task(NamedTuple):
@@ -86,7 +88,7 @@ def in_this_process(
 
 def evaluate(
     model: nn.Module | Subject | str | Path,
-    data: Data = "mnist",
+    data: Data | None = None,
     *,
     train: Data | None = None,
     validation: Data | None = None,
@@ -113,11 +115,13 @@ def evaluate(
         model: an ``nn.Module`` from images (N, C, H, W), float32 in [0, 1], to logits (N, K); or the folder of a run or
             of a bundle, or ``package.module:callable``. It is left as it was.
         data: what is measured on: a ``DataLoader`` of (images, labels), a pair of tensors or arrays, a dataset; or the
-            name or path of one, which brings its validation and training split too.
+            name or path of one, which brings its validation and training split too. By default what the model was
+            trained on, where a run says so, else MNIST.
         train: the images that it was trained on, which detectors are fitted on. Without them those are skipped.
         validation: images that it was not trained on, which calibrators, prediction sets and thresholds are fitted on.
             Without them those are skipped.
-        ood: names of out-of-distribution datasets, or images by name; by default all at hand of the same shape.
+        ood: names or paths of out-of-distribution datasets, or images by name; by default all at hand of the same
+            shape.
         classes: names of the classes; by default their numbers.
         properties: names of what is measured; all if empty, or those of the evaluation that goes on.
         budget: ``quick``, ``standard``, ``full`` or one of your own: how much the costly properties may spend.
@@ -149,9 +153,10 @@ def evaluate(
         >>> card["accuracy"].n
         60
     """
+    subject = subject_of(model)
     return measure(
-        subject_of(model),
-        sources_of(data, train=train, validation=validation, ood=ood, classes=classes, data_dir=data_dir),
+        subject,
+        sources_of(subject.data(data), train=train, validation=validation, ood=ood, classes=classes, data_dir=data_dir),
         properties=properties,
         budget=budget,
         limit=limit,
@@ -195,6 +200,7 @@ def measure(
         raise UsageError(f"batch size {batch_size}: at least one image at once")
     run = None if out is None else _open(subject, Path(out), resume)
     on = choose_device(device)
+    sources = replace(sources, classes=subject.classes or sources(sources.test).classes)
     test = sources(sources.test)
     with _moved_to(on, subject.classifier) as classifier:
         info = check_on_dataset(classifier, test, on, allow_random=allow_random)
@@ -206,10 +212,12 @@ def measure(
             context=context,
             data=hashes,
             in_memory=sources.in_memory,
+            aliases=dict(sources.aliases),
+            classes=sources.classes,
             properties=names or list(PROPERTIES),
             environment=Environment(**environment(describe(on), hashes)),
             subject=_facts(subject, info),
-            warnings=info.warnings,
+            warnings=[*info.warnings, *skipped_files(sources(name) for name in hashes)],
         )
         before = None if run is None else EvaluationManifest.of(run)
         if run is not None and before is not None:
@@ -251,8 +259,25 @@ def load_results(run: Run, data_dir: str | Path | None = None) -> tuple[list[Pro
     measurements, _ = planned_measurements(chosen, context)
     records = RecordStore(run.path / "records").load(measurements)
     directory = Path(data_dir) if data_dir is not None else None
-    sources = Sources(context.dataset, in_memory=manifest.in_memory, data_dir=directory)
+    sources = Sources(
+        context.dataset,
+        context.validation,
+        context.train,
+        in_memory=manifest.in_memory,
+        aliases=manifest.aliases,
+        classes=manifest.classes,
+        data_dir=directory,
+    )
     return chosen, Results(context, records, sources, manifest.seed)
+
+
+def skipped_files(datasets: Iterable[Dataset]) -> list[str]:
+    """A warning for the files among a user's images that are no images."""
+    files = list(dict.fromkeys(file for dataset in datasets for file in dataset.skipped))
+    if not files:
+        return []
+    more = f" and {len(files) - _MOST_NAMED} more" if len(files) > _MOST_NAMED else ""
+    return [f"skipped, being no images: {', '.join(files[:_MOST_NAMED])}{more}"]
 
 
 def _open(subject: Subject, out: Path, resume: bool) -> Run:

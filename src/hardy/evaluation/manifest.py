@@ -24,6 +24,8 @@ class EvaluationManifest(Strict):
     context: EvaluationContext
     data: dict[str, str] = Field(description="SHA-256 of each dataset's images and labels")
     in_memory: tuple[str, ...] = Field(description="datasets that were handed in, and cannot be loaded again")
+    aliases: dict[str, str] = Field(default_factory=dict, description="by a dataset's name, what it is loaded by")
+    classes: tuple[str, ...] = Field(default=(), description="the class names that labels are counted by")
     properties: list[str]
     environment: Environment
     subject: Subject

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hardy.data import Dataset, as_dataset, load_dataset
+from hardy.data import DATASETS, Dataset, as_dataset, load_dataset
 from hardy.data.arrays import Array, Examples
-from hardy.errors import UsageError
+from hardy.data.loading import splits_of
+from hardy.data.reading import Reading
+from hardy.data.user import UNLABELED
+from hardy.errors import DataError, UsageError, unknown
 
 Data: TypeAlias = str | Path | Examples
 """A dataset's name or path, or images with their labels in memory."""
-OutOfDistribution: TypeAlias = Sequence[str] | Mapping[str, Examples | Array]
-"""Names of datasets (``dataset/split``), or images in memory, with or without labels, by names for them."""
+OutOfDistribution: TypeAlias = str | Path | Sequence[str | Path] | Mapping[str, str | Path | Examples | Array]
+"""Names of datasets (``dataset/split``) or paths, which may be named as in ``sketches=PATH``; or, by names for them,
+paths or images in memory, with or without labels."""
 
 _IN_MEMORY = "data"
 
@@ -33,7 +37,10 @@ class Sources:
         train: of what the classifier was trained on; None where there is none.
         ood: out-of-distribution datasets; None stands for all that are at hand.
         in_memory: names of datasets that were handed in, which nobody can load.
-        data_dir: where to look for the others first.
+        aliases: by what a dataset is called here, the name that it is loaded by.
+        classes: the classes in the order of the classifier's logits, by which labels are counted; () where it is the
+            test split's own.
+        data_dir: where to look for datasets first.
     """
 
     test: str
@@ -41,6 +48,8 @@ class Sources:
     train: str | None = None
     ood: tuple[str, ...] | None = None
     in_memory: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
     data_dir: Path | None = None
     known: dict[str, Dataset] = field(default_factory=dict, repr=False)
 
@@ -48,8 +57,34 @@ class Sources:
         if name not in self.known:
             if self.in_memory and name.startswith(f"{_IN_MEMORY}/"):
                 raise UsageError(f"'{name}' is not at hand: images in memory are not kept; hand them to evaluate again")
-            self.known[name] = load_dataset(name, self.data_dir)
-        return self.known[name]
+            found = load_dataset(self.aliases.get(name, name), self.data_dir)
+            self.known[name] = replace(found, name=name)
+        found = self.known[name]
+        if self.classes and name in (self.test, self.validation, self.train):
+            self.known[name] = found = with_classes(found, self.classes)
+        return found
+
+
+def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """The dataset with its labels counted by these class names.
+
+    A dataset whose classes are called by their numbers is taken to count them so.
+
+    Raises:
+        DataError: a class of another name.
+    """
+    if dataset.classes == tuple(map(str, range(len(dataset.classes)))):
+        return replace(dataset, classes=classes) if len(dataset.classes) < len(classes) else dataset
+    if dataset.classes == classes:
+        return dataset
+    others = [name for name in dataset.classes if name not in classes]
+    if others:
+        raise DataError(
+            f"{dataset.name} has the class '{others[0]}', which the classifier does not know; it knows "
+            f"{', '.join(classes[:20])}{', …' if len(classes) > 20 else ''}: rename or leave out others"
+        )
+    places = torch.tensor([classes.index(name) for name in dataset.classes])
+    return replace(dataset, labels=places[dataset.labels], classes=classes)
 
 
 def sources_of(
@@ -60,13 +95,26 @@ def sources_of(
     ood: OutOfDistribution | None = None,
     classes: Sequence[str] | None = None,
     data_dir: str | Path | None = None,
+    resize: str = "",
+    validation_share: str = "",
 ) -> Sources:
     """Name what was handed in to :func:`hardy.evaluate`; a named dataset brings its own other splits.
+
+    Args:
+        data: what is measured on.
+        train: what was trained on.
+        validation: what is fitted on.
+        ood: what belongs to no class.
+        classes: names of the classes of images in memory.
+        data_dir: where to look for datasets first.
+        resize: ``WIDTHxHEIGHT`` that the images of paths are resized and cropped to.
+        validation_share: the share of ``data``, a path, that is set apart for fitting.
 
     Raises:
         UsageError: two datasets of one name, or what is no images with labels.
     """
     known: dict[str, Dataset] = {}
+    aliases: dict[str, str] = {}
 
     def add(dataset: Dataset) -> str:
         if dataset.name in known:
@@ -75,32 +123,36 @@ def sources_of(
         return dataset.name
 
     def name_of(images: Data | None, split: str) -> str | None:
-        if images is None or isinstance(images, str | Path):
-            return None if images is None else f"{images}/{split}"
-        return add(as_dataset(images, f"{_IN_MEMORY}/{split}", classes))
+        if images is None:
+            return None
+        if not isinstance(images, str | Path):
+            return add(as_dataset(images, f"{_IN_MEMORY}/{split}", classes))
+        images = _with_options(images, resize=resize)
+        # A folder that is handed in for validation may have no split of that name: it is meant as a whole.
+        return f"{images}/{split if split in splits_of(images) else 'test'}"
 
-    def ood_name_of(name: str, images: Examples | Array) -> str:
-        unlabeled = isinstance(images, Tensor | np.ndarray)
-        examples = (images, np.zeros(len(images), np.int64)) if unlabeled else images
-        dataset = as_dataset(examples, f"{_IN_MEMORY}/{name}")
-        return add(replace(dataset, labels=torch.full_like(dataset.labels, -1)) if unlabeled else dataset)
-
-    test = name_of(data, "test") or ""
-    sources = Sources(test, name_of(validation, "validation"), name_of(train, "train"))
-    if isinstance(ood, Mapping):
-        ood = [ood_name_of(name, images) for name, images in ood.items()]
-    sources = replace(
-        sources,
-        ood=tuple([ood] if isinstance(ood, str) else ood) if ood is not None else None,
-        in_memory=tuple(known),
+    if isinstance(data, str | Path):
+        data = _with_options(data, resize=resize, validation=validation_share)
+    elif validation_share:
+        raise UsageError("a validation share is set apart of a folder or a file; hand in validation images instead")
+    test = add(as_dataset(data, f"{_IN_MEMORY}/test", classes)) if not isinstance(data, str) else f"{data}/test"
+    sources = Sources(
+        test,
+        name_of(validation, "validation"),
+        name_of(train, "train"),
+        aliases=aliases,
         data_dir=None if data_dir is None else Path(data_dir),
         known=known,
     )
-    if test in known or not _has(sources, f"{data}/validation"):
-        return sources
-    return replace(
-        sources, validation=sources.validation or f"{data}/validation", train=sources.train or f"{data}/train"
-    )
+    if ood is not None:
+        names = [_add_ood(sources, name, images) for name, images in _named(ood)]
+        sources = replace(sources, ood=tuple(names))
+    sources = replace(sources, in_memory=tuple(name for name in known if name.startswith(f"{_IN_MEMORY}/")))
+    if isinstance(data, str) and (data not in DATASETS or _has(sources, f"{data}/validation")):
+        own = {split: f"{data}/{split}" for split in splits_of(data)}
+        validation_name = sources.validation or own.get("validation")
+        sources = replace(sources, validation=validation_name, train=sources.train or own.get("train"))
+    return sources
 
 
 def _has(sources: Sources, name: str) -> bool:
@@ -109,3 +161,59 @@ def _has(sources: Sources, name: str) -> bool:
     except UsageError:
         return False
     return True
+
+
+def _with_options(data: str | Path, **options: str) -> str:
+    """The name with options, which only users' own paths have."""
+    if not any(options.values()):
+        return str(data)
+    if str(data) in DATASETS:
+        given = ", ".join(key for key, value in options.items() if value)
+        raise UsageError(f"'{data}' is read as it is; {given}: only for a folder or a file of one's own")
+    reading = Reading.of(data)
+    for key, value in options.items():
+        reading = reading.with_option(key, value)
+    return str(reading)
+
+
+def _named(ood: OutOfDistribution) -> list[tuple[str, Any]]:
+    """What was handed in, each with the name that was given to it, or ""."""
+    if isinstance(ood, Mapping):
+        return list(ood.items())
+    found = []
+    for one in [ood] if isinstance(ood, str | Path) else ood:
+        name, equals, path = str(one).partition("=")
+        is_path = Path(str(one)).exists() or "/" in name or "?" in name
+        found.append((name, path) if equals and not is_path else ("", str(one)))
+    return found
+
+
+def _add_ood(sources: Sources, name: str, images: str | Path | Examples | Array) -> str:
+    """Make an out-of-distribution dataset known to the sources; its name."""
+    if isinstance(images, str | Path):
+        if str(images).rpartition("/")[0] in DATASETS:
+            if not name:
+                return str(images)
+            called, loaded = name, str(images)
+        else:
+            if not (reading := Reading.of(images)).path.exists():
+                raise UsageError(
+                    f"{unknown('dataset', str(images), DATASETS)}; nor is there a file or folder '{images}'"
+                )
+            # Read as the test images are, so that their size and kind tell nothing.
+            _, height, width = (test := sources(sources.test)).images.shape[1:]
+            reading = reading.with_option("channels", str(test.images.shape[1]))
+            if Reading.of(sources.test.rpartition("/")[0]).resize:
+                reading = reading.with_option("resize", f"{width}x{height}")
+            called, loaded = name or reading.path.stem, f"{reading}/{UNLABELED}"
+        if called in sources.aliases or called in sources.known:
+            raise UsageError(f"two datasets are called '{called}'; name one of them: --ood NAME={images}")
+        sources.aliases[called] = loaded  # type: ignore[index]
+        return called
+    unlabeled = isinstance(images, Tensor | np.ndarray)
+    examples = (images, np.zeros(len(images), np.int64)) if unlabeled else images
+    dataset = as_dataset(examples, f"{_IN_MEMORY}/{name}")
+    if dataset.name in sources.known:
+        raise UsageError(f"two datasets are called '{dataset.name}'; give one of them another name")
+    sources.known[dataset.name] = replace(dataset, labels=torch.full_like(dataset.labels, -1)) if unlabeled else dataset
+    return dataset.name

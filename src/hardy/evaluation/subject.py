@@ -7,17 +7,20 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from hardy.data import Dataset
+from hardy.data.reading import Reading
 from hardy.deployment import BUNDLE, load_bundle
 from hardy.errors import UsageError
 from hardy.models.weights import load_weights, weights_sha256
 from hardy.runs import MANIFEST, load_trained, training_facts
 from hardy.validation import ClassifierInfo, check_classifier
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,7 @@ class Subject:
         weights_sha256: over the names, shapes and values of its parameters and buffers.
         training: the resolved recipe and seed, where hardy trained it.
         run: its run folder, if it has one.
+        classes: the class names in the order of its logits, where they are known.
     """
 
     name: str
@@ -39,6 +43,19 @@ class Subject:
     weights_sha256: str
     training: dict[str, Any] | None = None
     run: Path | None = None
+    classes: tuple[str, ...] = ()
+
+    def data(self, given: T | None = None) -> T | str:
+        """What to measure on: what is given, else what it was trained on, else MNIST.
+
+        The path that it was trained on stands for the images that were set apart there for testing.
+        """
+        own = (self.training or {}).get("data")
+        if given is None:
+            return own or "mnist"
+        if own and isinstance(given, str | Path) and Reading.of(own).path.resolve() == Path(given).resolve():
+            return own
+        return given
 
 
 def load_subject(name: str | Path, weights: str | Path | None = None) -> Subject:
@@ -109,6 +126,7 @@ def _from_run(path: Path) -> Subject:
         weights_sha256=weights_sha256(classifier),
         training=training_facts(manifest),
         run=path,
+        classes=tuple(manifest["classes"]),
     )
 
 
@@ -121,6 +139,7 @@ def _from_bundle(path: Path) -> Subject:
         architecture=_in_words(manifest.model.name, manifest.model.arguments),
         weights_sha256=weights_sha256(bundle.classifier),
         training=manifest.training or None,
+        classes=manifest.classes,
     )
 
 
