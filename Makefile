@@ -18,10 +18,10 @@ demo: $(STAMP)
 	$(RUN)/hardy demo --out runs/demo
 
 test: $(STAMP)
-	$(RUN)/pytest
+	$(RUN)/pytest -n auto --dist worksteal
 
 test-slow: $(STAMP)
-	$(RUN)/pytest -m slow
+	$(RUN)/pytest -n auto --dist worksteal -m slow
 
 lint: $(STAMP)
 	$(RUN)/ruff check
