@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +17,15 @@ from hardy.training import Fitted, Recipe, Split, fit
 def pytest_configure() -> None:
     # Tests compute little at a time: more threads only wait for each other, for long where the cores are shared.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _usual_signals() -> Iterator[None]:
+    """The command line, called in this process, sets how signals are handled until the process ends."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from hardy.errors import UsageError
-from hardy.files import atomic_write, remove_half_written, sha256_of, write_json, write_text
+from hardy.errors import DataError, HardyError, UsageError
+from hardy.files import (
+    MAX_JSON,
+    atomic_write,
+    check_writable,
+    parse_json,
+    remove_half_written,
+    sha256_of,
+    write_json,
+    write_text,
+)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -59,7 +68,7 @@ def test_no_room_is_named_and_leaves_the_old_file_alone(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(UsageError, match=f"cannot write {path}: {os.strerror(number)}; nothing was changed"):
+    with pytest.raises(HardyError, match=f"cannot write {path}: {os.strerror(number)}; nothing was changed; make room"):
         write_text(path, "new")
     assert content(tmp_path) == {"file": "old"}
 
@@ -122,3 +131,40 @@ def test_a_hash_is_that_of_the_whole_file(tmp_path: Path) -> None:
     data = bytes(range(256)) * 5000
     (tmp_path / "file").write_bytes(data)
     assert sha256_of(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_place_is_checked_before_the_work_and_nothing_is_left_there(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "folder" / "file")
+    assert not list(tmp_path.iterdir())
+    write_text(tmp_path / "file", "old")
+    for path in (tmp_path / "file" / "below", tmp_path, Path("/proc/file")):
+        with pytest.raises(UsageError, match=f"cannot write {path}: .*choose another place"):
+            check_writable(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "as JSON"),
+        (b"\xff\xfe", "as JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b" " * (MAX_JSON + 1), "holds more than"),
+        (rb'{"name": "\u001b[2J"}', "control character u001b"),
+        (rb'{"\u202e": 1}', "control character u202e"),
+        (b'["a\\r"]', "control character r"),
+    ],
+)
+def test_json_from_outside_is_bounded_and_holds_nothing_that_a_terminal_obeys(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        parse_json(content, "the file", DataError)
+
+
+def test_json_with_words_of_all_languages_and_backslashes_is_read() -> None:
+    value = {"é 数": ["a\nb\tc", "C:\\u001b", 1.5, None]}
+    assert parse_json(json.dumps(value).encode(), "the file", DataError) == value
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="control character"):
+        write_json(tmp_path / "file", {"name": "\x1b[2J"})
+    assert not list(tmp_path.iterdir())

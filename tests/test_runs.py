@@ -19,7 +19,7 @@ import hardy
 from hardy.errors import RunError, UsageError
 from hardy.evaluation.evaluate import load_results
 from hardy.models import build_model
-from hardy.runs import MANIFEST, SCHEMA, Run, environment, load_trained
+from hardy.runs import LOCK, MANIFEST, SCHEMA, Run, environment, hold, holds_out, load_trained
 
 
 def names(folder: Path) -> list[str]:
@@ -241,3 +241,66 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(RunError, match=r"run\.json is damaged: 'weights_sha256' is missing; train the run again"):
         load_trained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda it: it.update(model=[]), "model: "),
+        (lambda it: it["model"].update(arguments=[]), r"model\.arguments: "),
+        (lambda it: it.update(classes="0123456789"), "classes: "),
+        (lambda it: it["training"].update(networks=[{"name": "small"}]), r"training\.networks\.0\.validation_accuracy"),
+        (lambda it: it["training"].pop("hashes"), r"training\.hashes: "),
+        (lambda it: it["training"].update(recipe="trades"), r"training\.recipe: "),
+        (lambda it: it.pop("input"), "'input' is missing"),
+        (lambda it: it["model"].update(arguments={"width": 9000}), "has shape"),
+        (lambda it: it["model"].update(arguments={"width": 10**9}), "out of bounds"),
+        (lambda it: it.update(model={"name": "ensemble", "arguments": {"members": [{"name": "cnn"}] * 200}}), "200"),
+    ],
+)
+def test_an_edited_manifest_is_refused_at_its_place_without_taking_memory(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    schema_1(tmp_path)
+    manifest = Run.open(tmp_path).manifest
+    load_trained(tmp_path)
+    change(manifest)
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(UsageError, match=message):
+        load_trained(tmp_path)
+
+
+def test_a_folder_is_held_by_one_writer_and_left_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "run"
+    with hold(folder):
+        assert names(folder) == [LOCK]
+        with pytest.raises(RunError, match="is being written by another process; wait until it is done, or choose"):
+            hold(folder).__enter__()
+    assert not names(tmp_path)
+    with hold(folder):
+        Run.create(folder).save()
+    assert names(folder) == [MANIFEST]
+
+
+def test_the_lock_of_a_killed_process_is_none(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    program = f"import os\nfrom hardy.runs import hold\nwith hold({str(folder)!r}): os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    assert names(folder) == [LOCK]
+    with hold(folder):
+        Run.create(folder).save()
+    assert names(folder) == [MANIFEST]
+
+
+def test_a_refused_call_leaves_no_folder(tmp_path: Path) -> None:
+    @holds_out
+    def work(out: Path | None = None) -> bool:
+        return out is None or bool(Run.open(out))
+
+    assert work()
+    with pytest.raises(RunError, match="is no run of hardy"):
+        work(tmp_path / "new" / "run")
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="is a file; a run needs a folder"):
+        work(tmp_path / "file")
+    assert names(tmp_path) == ["file"]

@@ -19,7 +19,9 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}; try auto or cpu") from None
+        raise UsageError(
+            f"device '{name}' cannot be used: {str(error).splitlines()[0]}; try auto, cpu or cuda"
+        ) from None
     return device
 
 

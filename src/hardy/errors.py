@@ -35,6 +35,11 @@ class BundleError(UsageError):
     """A bundle is missing, incomplete, altered, or of another schema."""
 
 
+def printable(text: str) -> str:
+    """Text from outside as a terminal may show it: control characters, which could move the cursor, as escapes."""
+    return "".join(it if it.isprintable() or it in "\n\t" else it.encode("unicode_escape").decode() for it in text)
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not registered: it gives the nearest names."""
     known = sorted(known)

@@ -2,28 +2,71 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, ParamSpec, TypeVar
 
 from torch import nn
 
+# torch brings typing_extensions, and pydantic reads no other TypedDict before Python 3.12.
+from typing_extensions import TypedDict
+
 from hardy import __version__
-from hardy.errors import RunError
-from hardy.files import remove_half_written, sha256_of, write_json
-from hardy.models import build_model
-from hardy.models.weights import load_weights
+from hardy.errors import RunError, UsageError, printable
+from hardy.files import read_json, remove_half_written, sha256_of, write_json
+from hardy.models.weights import build_from_file
 
 SCHEMA = 2
 MANIFEST = "run.json"
 WEIGHTS = "weights.safetensors"
+LOCK = ".lock"
 PACKAGES = ("torch", "numpy", "safetensors", "polars", "scipy", "scikit-learn", "matplotlib")
+
+
+class _RecipeFacts(TypedDict):
+    name: str
+
+
+class _Network(TypedDict):
+    name: str
+    validation_accuracy: float
+
+
+class _Training(TypedDict):
+    recipe: _RecipeFacts
+    seed: int
+    data: str
+    hashes: dict[str, str]
+    status: Literal["training", "trained"]
+    networks: NotRequired[list[_Network]]
+
+
+class _Model(TypedDict):
+    name: str
+    arguments: dict[str, Any]
+
+
+class _Manifest(TypedDict):
+    """What others rely on of ``run.json``; it may hold more."""
+
+    schema: int
+    model: NotRequired[_Model]
+    classes: NotRequired[list[str]]
+    input: NotRequired[list[int]]
+    weights_sha256: NotRequired[str]
+    training: NotRequired[_Training]
+    evaluation: NotRequired[dict[str, Any]]
+    study: NotRequired[dict[str, Any]]
 
 
 class Run:
@@ -51,7 +94,7 @@ class Run:
         if (path / MANIFEST).exists():
             raise RunError(f"{path} already holds a run; go on with it by --resume, or choose another --out")
         remove_half_written(path, MANIFEST)
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and any(it.name != LOCK for it in path.iterdir()):
             raise RunError(f"{path} is not empty and is no run of hardy; choose another --out")
         return cls(path, {"schema": SCHEMA})
 
@@ -64,17 +107,17 @@ class Run:
         """
         path = Path(path)
         try:
-            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+            manifest = read_json(path / MANIFEST, RunError)
+        except FileNotFoundError:
             raise RunError(f"{path} is no run of hardy: it has no {MANIFEST}") from None
-        except (OSError, ValueError) as error:
-            raise RunError(f"cannot read {path / MANIFEST}: {error}") from error
         schema = manifest.get("schema") if isinstance(manifest, dict) else None
-        if not isinstance(schema, int):
+        if not isinstance(schema, int) or isinstance(schema, bool):
             raise RunError(f"{path / MANIFEST} is not a manifest of hardy: it names no schema")
         if schema > SCHEMA:
             raise RunError(f"{path} is of schema {schema}, and this hardy reads up to {SCHEMA}; upgrade hardy")
-        return cls(path, _from_schema_1(manifest, path) if schema < SCHEMA else manifest)
+        manifest = _from_schema_1(manifest, path) if schema < SCHEMA else manifest
+        _check(manifest, path / MANIFEST)
+        return cls(path, manifest)
 
     @classmethod
     def open_or_create(cls, path: str | Path) -> Run:
@@ -96,6 +139,75 @@ class Run:
 
     def save(self) -> None:
         write_json(self.path / MANIFEST, self.manifest)
+
+
+def _check(manifest: dict[str, Any], where: Path) -> None:
+    try:
+        from pydantic import TypeAdapter, ValidationError
+    except ModuleNotFoundError:
+        # Where only trainings run it may be missing; they read nothing but what they wrote.
+        return
+    try:
+        TypeAdapter(_Manifest).validate_python(manifest, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RunError(f"{where} is damaged: {place}: {first['msg']}; make the run again") from None
+
+
+@contextmanager
+def hold(path: str | Path) -> Iterator[None]:
+    """Hold a run folder alone while it is written. The lock of a process that died is no lock.
+
+    Raises:
+        RunError: another process, or another thread, writes there.
+        UsageError: the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; a run needs a folder")
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / LOCK, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise RunError(
+            f"{path} is being written by another process; wait until it is done, or choose another --out"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
+    try:
+        yield
+    finally:
+        # While the lock is held: who waits for the removed file sees that it is another one.
+        with suppress(OSError):
+            (path / LOCK).unlink()
+        lock.release()
+        with suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def holds_out(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function whose argument ``out`` is the folder of a run: it holds that folder, if there is one."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def holding(*args: P.args, **kwargs: P.kwargs) -> T:
+        out = signature.bind(*args, **kwargs).arguments.get("out")
+        if out is None:
+            return function(*args, **kwargs)
+        with hold(out):
+            return function(*args, **kwargs)
+
+    return holding
 
 
 def _from_schema_1(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -122,21 +234,18 @@ def load_trained(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     path = run.path
     if "model" not in run.manifest:
         raise RunError(f"{path} has no classifier of its own: it holds the evaluation of another one, or a study")
-    try:
-        model, status = run.manifest["model"], run.manifest["training"]["status"]
-        digest = run.manifest["weights_sha256"] if status == "trained" else None
-        name, arguments = model["name"], model["arguments"]
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{path / MANIFEST} is damaged: {error} is missing; train the run again") from None
-    if digest is None:
+    for key in ("training", "classes", "input"):
+        if key not in run.manifest:
+            raise RunError(f"{path / MANIFEST} is damaged: '{key}' is missing; train the run again")
+    if run.manifest["training"]["status"] != "trained":
         raise RunError(f"the training in {path} is not finished; go on with 'hardy train … --out {path} --resume'")
+    if "weights_sha256" not in run.manifest:
+        raise RunError(f"{path / MANIFEST} is damaged: 'weights_sha256' is missing; train the run again")
     if not run.weights.exists():
         raise RunError(f"{run.weights} is missing; train the run again")
-    if sha256_of(run.weights) != digest:
+    if sha256_of(run.weights) != run.manifest["weights_sha256"]:
         raise RunError(f"{run.weights} is not what was trained: its hash differs from the one in {MANIFEST}")
-    classifier = build_model(name, **arguments)
-    load_weights(classifier, run.weights)
-    return classifier, run.manifest
+    return build_from_file(**run.manifest["model"], path=run.weights), run.manifest
 
 
 def training_facts(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +263,7 @@ def environment(device: str, data: dict[str, str]) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": printable(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "hardy": __version__,
         "git_commit": commit,
         "git_dirty": dirty,

@@ -128,7 +128,7 @@ def test_a_folder_that_holds_something_is_not_written_to(made: Path, tmp_path: P
 
 def test_a_failed_write_leaves_nothing(made: Path, tmp_path: Path) -> None:
     bundle = load_bundle(made)
-    with pytest.raises(BundleError, match="cannot write"):
+    with pytest.raises(UsageError, match="cannot write"):
         write_bundle(tmp_path / "out", bundle, "card", tmp_path / "no scorecard")
     assert not list(tmp_path.iterdir())
 

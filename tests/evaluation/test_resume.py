@@ -79,17 +79,17 @@ def test_a_killed_evaluation_goes_on_where_it_was(whole: Path, tmp_path: Path, s
 
 
 def test_a_kill_while_a_shard_is_written_leaves_no_half_of_it(whole: Path, tmp_path: Path, monkeypatch) -> None:
-    out, write, written = tmp_path / "run", pl.DataFrame.write_parquet, []
+    out, write, written = tmp_path / "run", Path.write_bytes, []
 
-    def half_written(frame: pl.DataFrame, path: Path) -> None:
+    def half_written(path: Path, content: bytes) -> int:
         written.append(path)
         if len(written) == 3:
-            Path(path).write_bytes(b"PAR1 and no more")
+            write(path, content[: len(content) // 2])
             raise Killed
-        write(frame, path)
+        return write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pl.DataFrame, "write_parquet", half_written)
+        patch.setattr(Path, "write_bytes", half_written)
         with pytest.raises(Killed):
             measure(out, properties=CHEAP)
     measure(out, resume=True)
@@ -166,7 +166,8 @@ def test_nothing_is_written_where_somebody_else_keeps_things(tmp_path: Path) -> 
 
 def test_the_run_of_another_classifier_is_not_evaluated_into(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run")
-    run.manifest |= {"model": {"name": "compact", "arguments": {}}, "training": {"status": "trained"}}
+    facts = {"recipe": {"name": "compact"}, "seed": 0, "data": "mnist", "hashes": {}, "status": "trained"}
+    run.manifest |= {"model": {"name": "compact", "arguments": {}}, "training": facts}
     run.save()
     with pytest.raises(RunError, match="the run of another classifier"):
         measure(tmp_path / "run", resume=True)

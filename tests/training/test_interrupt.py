@@ -114,6 +114,24 @@ def test_a_signal_stops_the_command_at_a_checkpoint(
     check_resumes_as_if_undisturbed(out, data, undisturbed)
 
 
+def test_who_asks_twice_or_early_gets_one_line_and_no_trace(tmp_path: Path, data: str) -> None:
+    """Twice while it trains, and once before it has loaded its data."""
+    for name, place, signals in (
+        ("twice", "checkpoints/0.safetensors", (signal.SIGINT, signal.SIGINT, signal.SIGTERM)),
+        ("early", ".lock", (signal.SIGTERM,)),
+    ):
+        out = tmp_path / name
+        process = start(out, data)
+        wait_for_change(out / place, process)
+        for number in signals:
+            process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, output) == (1, "")
+        assert errors.splitlines()[-1].startswith("hardy: stopped")
+        assert "Traceback" not in errors
+        assert ".lock" not in names(out) if out.exists() else True
+
+
 @pytest.mark.slow
 def test_kills_change_nothing(tmp_path: Path, data: str, undisturbed: Run) -> None:
     out, changed = tmp_path / "run", 0.0

@@ -10,6 +10,7 @@ import typer
 
 from hardy.cli.options import Data, DataDir, Device, Json, Seed, print_json
 from hardy.errors import UsageError
+from hardy.files import check_writable
 
 
 def attack(
@@ -33,6 +34,7 @@ def attack(
     if out.exists():
         raise UsageError(f"--out {out} exists; choose another file")
 
+    check_writable(out)
     from hardy.attacks import get_attacks, run_attacks
     from hardy.data import load_dataset
     from hardy.data.saved import SavedSet, write_saved_set

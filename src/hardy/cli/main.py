@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated, NoReturn
 
 import typer
 
 from hardy.cli import attack, bundle, compare, data, demo, evaluate, listing, predict, report, study, train
-from hardy.errors import HardyError, explain_missing_packages
+from hardy.errors import HardyError, explain_missing_packages, printable
 
 # What Typer makes of an interruption from the keyboard.
 INTERRUPTED = 130
@@ -17,7 +18,6 @@ app = typer.Typer(
     name="hardy",
     help="Train an image classifier that holds up, and measure how far that is true.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo.demo)
@@ -63,9 +63,13 @@ def hardy(
 
 def main() -> None:
     """Run the command line: exit status 0 done, 1 failed or stopped while running, 2 the call is wrong."""
+    # A request to end is answered as Ctrl-C is, also before and after a loop that asks for it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with explain_missing_packages():
             status = app(standalone_mode=False)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
     except HardyError as error:
         _fail(str(error), error.exit_status)
     except Exception as error:
@@ -80,5 +84,8 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    typer.echo(f"hardy: {message}", err=True)
+    # Whoever asks again while it ends gets no trace of the ending.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    typer.echo(f"hardy: {printable(message)}", err=True)
     sys.exit(status)

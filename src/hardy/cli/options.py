@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-Seed = Annotated[int, typer.Option(help="Where all random numbers come from.")]
+Seed = Annotated[int, typer.Option(min=0, help="Where all random numbers come from.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what was begun in --out.")]
 DATA_HELP = "A dataset's name, a folder with one subfolder per class, or an .npz file."

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from hardy.data.dataset import Dataset
 from hardy.errors import ContractError, DataError
-from hardy.files import atomic_write
+from hardy.files import parse_json, write_bytes
 from hardy.validation import Images, Labels, check_images
 
 SUFFIX = ".safetensors"
@@ -48,12 +48,8 @@ def write_saved_set(path: Path, saved: SavedSet) -> None:
         UsageError: the file cannot be written.
     """
     tensors = {"images": saved.images, "labels": saved.labels, "indices": saved.indices}
-    with atomic_write(path) as temporary:
-        save_file(
-            {name: value.cpu().contiguous() for name, value in tensors.items()},
-            temporary,
-            {"hardy": json.dumps(dict(saved.facts))},
-        )
+    content = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    write_bytes(path, save(content, {"hardy": json.dumps(dict(saved.facts))}))
 
 
 def read_saved_set(path: Path) -> SavedSet:
@@ -64,7 +60,7 @@ def read_saved_set(path: Path) -> SavedSet:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("hardy", "null"))
+            facts = parse_json((file.metadata() or {}).get("hardy", "null").encode(), str(path), DataError)
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise DataError(f"no saved set at {path}") from None

@@ -30,9 +30,11 @@ from hardy.deployment.manifest import BundleManifest
 from hardy.deployment.predict import Answer, predict_files
 from hardy.deployment.preprocessing import Preprocessed
 from hardy.errors import BundleError, DataError, HardyError
-from hardy.models import build_model
+from hardy.files import failed_write
+from hardy.models.weights import lay_out
 from hardy.ood import Detector, extract, restore_detector
 from hardy.rng import Randomness
+from hardy.runs import MANIFEST
 
 BUNDLE = "bundle.json"
 WEIGHTS = "weights.safetensors"
@@ -146,7 +148,9 @@ def write_bundle(out: str | Path, bundle: Bundle, card: str, scorecard: Path | N
         scorecard: a file to copy into the bundle.
 
     Raises:
-        BundleError: the folder holds something, or cannot be written.
+        BundleError: the folder holds something.
+        UsageError: it cannot be written.
+        HardyError: the disk is full.
     """
     out = Path(out)
     check_free(out)
@@ -165,7 +169,7 @@ def write_bundle(out: str | Path, bundle: Bundle, card: str, scorecard: Path | N
         (temporary / SUMS).write_text("".join(lines), encoding="utf-8")
         temporary.replace(out)
     except OSError as error:
-        raise BundleError(f"cannot write {out}: {error.strerror or error}; choose another --out") from error
+        raise failed_write(out, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -220,6 +224,8 @@ def load_bundle(path: str | Path) -> Bundle:
 def _checked_files(path: Path) -> dict[str, bytes]:
     if not path.is_dir():
         raise BundleError(f"{path} is no folder; a bundle is a folder that 'hardy bundle' writes")
+    if (path / MANIFEST).is_file():
+        raise BundleError(f"{path} is a run; make a bundle of it first: hardy bundle {path} --out FOLDER")
     sums = path / SUMS
     if not sums.is_file() or sums.is_symlink() or sums.stat().st_size > 1 << 16:
         raise BundleError(f"{path} is no bundle: it has no {SUMS}")
@@ -299,9 +305,7 @@ def _check_numbers(arrays: Mapping[str, NDArray], limit: float) -> None:
 
 
 def _classifier(manifest: BundleManifest, state: Mapping[str, Tensor]) -> nn.Module:
-    # On the meta device no memory is allocated, so sizes are compared with the file's before they can fill it.
-    with torch.device("meta"):
-        classifier = build_model(manifest.model.name, **manifest.model.arguments)
+    classifier = lay_out(manifest.model.name, manifest.model.arguments)
     classifier.load_state_dict(state, strict=True, assign=True)
     return classifier.eval().requires_grad_(False)
 

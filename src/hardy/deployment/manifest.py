@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hardy.errors import BundleError
+from hardy.files import parse_json
 
 SCHEMA = 2
 
@@ -81,10 +82,7 @@ class BundleManifest(_Frozen):
         Raises:
             BundleError: not JSON, not the manifest of a bundle, or of another schema.
         """
-        try:
-            found = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise BundleError(f"{where} is not JSON: {error}") from None
+        found = parse_json(content, where, BundleError)
         schema = found.get("schema") if isinstance(found, dict) else None
         if not isinstance(schema, int) or isinstance(schema, bool):
             raise BundleError(f"{where} describes no bundle: it names no schema")

@@ -31,7 +31,7 @@ from hardy.metrics import bootstrap, wilson
 from hardy.models import member_count, parameter_count
 from hardy.progress import progress_bars
 from hardy.rng import host_generator
-from hardy.runs import Run, environment
+from hardy.runs import Run, environment, holds_out
 from hardy.validation import ClassifierInfo, frozen_evaluation
 
 # Part of what a record means, so not a setting: random streams do not depend on it, but which images are kept does.
@@ -173,6 +173,7 @@ def evaluate(
     ).scorecard
 
 
+@holds_out
 def measure(
     subject: Subject,
     sources: Sources,

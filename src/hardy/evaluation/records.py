@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import polars as pl
 
 from hardy.errors import RunError
 from hardy.evaluation.framework import Columns, Measurement
-from hardy.files import atomic_write
+from hardy.files import write_bytes
 
 
 def frame(indices: np.ndarray, labels: np.ndarray, columns: Columns) -> pl.DataFrame:
@@ -29,6 +30,13 @@ def read(path: Path) -> pl.DataFrame:
         return pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise RunError(f"the records {path} cannot be read ({error}); remove the file and use --resume") from error
+
+
+def _parquet(records: pl.DataFrame) -> bytes:
+    # In memory first: what polars raises when a disk fills says neither which file nor why.
+    buffer = io.BytesIO()
+    records.write_parquet(buffer)
+    return buffer.getvalue()
 
 
 class MemoryStore:
@@ -77,16 +85,14 @@ class RecordStore:
 
     def write(self, measurement: Measurement, number: int, records: pl.DataFrame) -> None:
         """Write one shard, whole or not at all."""
-        with atomic_write(self._shard(measurement, number)) as aside:
-            records.write_parquet(aside)
+        write_bytes(self._shard(measurement, number), _parquet(records))
 
     def finish(self, measurement: Measurement, shards: int) -> None:
         """Make one file of a measurement's shards, sorted by ``index``."""
         folder = self.folder / measurement.key
         if not self._measurement(measurement).exists():
             parts = [read(self._shard(measurement, number)) for number in range(shards)]
-            with atomic_write(self._measurement(measurement)) as aside:
-                pl.concat(parts).sort("index").write_parquet(aside)
+            write_bytes(self._measurement(measurement), _parquet(pl.concat(parts).sort("index")))
         shutil.rmtree(folder, ignore_errors=True)
 
     def load(self, measurements: Sequence[Measurement]) -> dict[Measurement, pl.DataFrame]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hardy.errors import RunError
-from hardy.files import write_text
+from hardy.files import read_json, write_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -127,7 +127,7 @@ class Scorecard(Strict):
 
     def write(self, path: str | Path) -> None:
         """Replace ``path`` in one step."""
-        write_text(Path(path), self.to_json())
+        write_json(Path(path), self.model_dump(mode="json", by_alias=True))
 
     @classmethod
     def read(cls, path: str | Path) -> Scorecard:
@@ -137,11 +137,9 @@ class Scorecard(Strict):
             RunError: no such file, not a scorecard, or of a newer schema.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = read_json(Path(path), RunError)
         except FileNotFoundError:
             raise RunError(f"no scorecard at {path}; make one with 'hardy evaluate'") from None
-        except (OSError, ValueError) as error:
-            raise RunError(f"cannot read the scorecard {path}: {error}") from error
         found = content.get("schema") if isinstance(content, dict) else None
         if not isinstance(found, int):
             raise RunError(f"{path} is no scorecard: it names no schema")

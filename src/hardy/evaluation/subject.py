@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,7 @@ def load_subject(name: str | Path, weights: str | Path | None = None) -> Subject
         raise UsageError(
             f"no subject '{name}': it is neither the folder of a run or a bundle nor package.module:callable"
             + (f" ({path} has no {MANIFEST})" if path.exists() else "")
+            + (f"; do you mean {':'.join(name.rsplit('.', 1))}?" if re.fullmatch(r"\w+(\.\w+)+", name) else "")
         )
     return _from_import(name, Path(weights) if weights is not None else None)
 

@@ -23,7 +23,7 @@ from hardy.evaluation.properties import PROPERTIES
 from hardy.evaluation.sources import sources_of
 from hardy.evaluation.subject import subject_of
 from hardy.files import write_json, write_text
-from hardy.runs import Run, environment
+from hardy.runs import Run, environment, holds_out
 from hardy.training.interrupt import stop_on_signal
 from hardy.training.loop import Stopped
 
@@ -107,6 +107,7 @@ class Study:
     summarize: Callable[[Options, Mapping[str, Sequence[Metric]]], Page]
 
 
+@holds_out
 def run_study(
     study: Study,
     out: str | Path,

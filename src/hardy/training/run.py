@@ -17,7 +17,7 @@ from hardy.errors import RunError, UsageError
 from hardy.files import atomic_write, sha256_of
 from hardy.progress import progress_bars
 from hardy.rng import derive
-from hardy.runs import Run, environment
+from hardy.runs import Run, environment, holds_out
 from hardy.training.interrupt import stop_on_signal
 from hardy.training.loop import Fitted, Split, Update, check_suits, fit
 from hardy.training.recipe import Recipe
@@ -26,6 +26,7 @@ from hardy.training.recipes import RECIPES
 Report = Callable[[str, Update], None]
 
 
+@holds_out
 def train(
     recipe: Recipe | str,
     out: str | Path | None = None,
