@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import math
 import resource
-from pathlib import Path
 
 from attacks_vs_peers import STUDY, STUDY_EPS, bench
 
@@ -22,8 +21,8 @@ from hardy.attacks import ATTACKS, Attack
 from hardy.threats import Norm
 
 
-def table(run: Path, images: int, batch_size: int) -> None:
-    on = bench(run, images)
+def table(run: str, images: int, batch_size: int) -> None:
+    on = bench(run, None, images)
     print(f"{run}: clean accuracy {on.robust(on.images):.2%} on {images} images of mnist/test")
     seconds = 0.0
     for name, (attack, norm, _) in STUDY.items():
@@ -35,8 +34,8 @@ def table(run: Path, images: int, batch_size: int) -> None:
     print(f"in all   {seconds:7.1f} s  peak memory of the process {peak:.2f} GiB")
 
 
-def aborting(run: Path, images: int, norm: Norm, eps: float, batch_size: int) -> None:
-    on = bench(run, images, "mnist/validation")
+def aborting(run: str, images: int, norm: Norm, eps: float, batch_size: int) -> None:
+    on = bench(run, None, images, "mnist/validation")
     for name in ("apgd-t", "square"):
         usual = ATTACKS[name]
         for factor in (usual.settings["abort_factor"], math.inf):
@@ -48,8 +47,8 @@ def aborting(run: Path, images: int, norm: Norm, eps: float, batch_size: int) ->
             )
 
 
-def batches(run: Path, images: int) -> None:
-    on = bench(run, images)
+def batches(run: str, images: int) -> None:
+    on = bench(run, None, images)
     attacks: list[tuple[Attack, Norm, float]] = [
         (ATTACKS["pgd"], "linf", 0.3),
         (ATTACKS["basic-iterative"], "l2", 1.5),
@@ -73,7 +72,7 @@ def batches(run: Path, images: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["table", "aborting", "batches"])
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=250)
     parser.add_argument("--norm", choices=["linf", "l2", "l1"], default="linf")

@@ -3,13 +3,15 @@
 The same classifier, images and machine, in one process, hardy and the peer in turn; parameters are frozen for all.
 
     python benchmarks/attacks_vs_peers.py foolbox RUN [--images 200] [--seeds 3] [--only L2BIA]
-    python benchmarks/attacks_vs_peers.py autoattack RUN [--images 1000] [--norm linf] [--eps 0.3]
+    python benchmarks/attacks_vs_peers.py autoattack RUN [--images 1000] [--threats linf:0.3 l2:2] [--cache FOLDER]
     python benchmarks/attacks_vs_peers.py torchattacks RUN
     python benchmarks/attacks_vs_peers.py art RUN
     python benchmarks/attacks_vs_peers.py scaling RUN
 
-RUN is the folder of a trained run. Peers beside the development dependencies: 'pip install --no-deps torchattacks' and
-'pip install -c constraints.txt adversarial-robustness-toolbox'. With --json PATH the figures are written as well.
+RUN is the folder of a trained run, or ``module:function`` with --weights FILE. With --cache, what AutoAttack found is
+kept in the folder, one batch of images after the other, and read where it is there already. Peers beside the
+development dependencies: 'pip install --no-deps torchattacks' and 'pip install -c constraints.txt
+adversarial-robustness-toolbox'. With --json PATH the figures are written as well.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from torch import Tensor, nn
 from hardy.attacks import ATTACKS, Attack, AttackResult, get_attacks, run_attacks
 from hardy.data import load_dataset
 from hardy.evaluation.subject import load_subject
+from hardy.files import write_json
+from hardy.models.weights import weights_sha256
 from hardy.rng import Randomness
 from hardy.threats import Norm, ThreatModel
 
@@ -57,6 +61,7 @@ class Bench(NamedTuple):
     images: Tensor
     labels: Tensor
     indices: Tensor
+    dataset: str
 
     def hardy(self, attacks: Sequence[Attack], norm: Norm, eps: tuple[float, ...], seed: int, batch_size: int) -> Timed:
         started = time.perf_counter()
@@ -77,17 +82,21 @@ class Bench(NamedTuple):
             batch_size=batch_size,
         )
 
+    def part(self, first: int, last: int) -> Bench:
+        images, labels, indices = self.images[first:last], self.labels[first:last], self.indices[first:last]
+        return self._replace(images=images, labels=labels, indices=indices)
+
     def robust(self, adversarial: Tensor) -> float:
         """Judged as hardy judges: float32, on the images that came back."""
         with torch.no_grad():
             return float((self.classifier(adversarial).argmax(1) == self.labels).double().mean())
 
 
-def bench(run: Path, images: int, name: str = "mnist/test") -> Bench:
-    classifier = load_subject(str(run)).classifier.eval().requires_grad_(False)
+def bench(run: str, weights: Path | None, images: int, name: str = "mnist/test") -> Bench:
+    classifier = load_subject(run, weights).classifier.eval().requires_grad_(False)
     dataset = load_dataset(name)
     indices = dataset.measuring_order()[:images]
-    return Bench(classifier, dataset.floats(indices), dataset.labels[indices], indices)
+    return Bench(classifier, dataset.floats(indices), dataset.labels[indices], indices, name)
 
 
 def against_foolbox(on: Bench, seeds: int, batch_size: int, only: list[str]) -> dict[str, Any]:
@@ -129,21 +138,62 @@ def against_foolbox(on: Bench, seeds: int, batch_size: int, only: list[str]) -> 
     }
 
 
-def against_autoattack(on: Bench, norm: Norm, eps: float, seed: int, batch_size: int) -> dict[str, Any]:
+def against_autoattack(
+    on: Bench, threats: list[ThreatModel], seed: int, batch_size: int, cache: Path | None
+) -> dict[str, Any]:
+    rows = {}
+    for threat in threats:
+        theirs = autoattack(on, threat, seed, batch_size, cache)
+        started = time.perf_counter()
+        found = on.attack(get_attacks("standard", threat.norm), threat.norm, (threat.eps,), seed, batch_size)
+        seconds, standing = time.perf_counter() - started, (found.min_norm > threat.eps).tolist()
+        only_ours = sum(a and not b for a, b in zip(theirs["standing"], standing, strict=True))
+        only_theirs = sum(b and not a for a, b in zip(theirs["standing"], standing, strict=True))
+        robust, their_robust = statistics.mean(standing), statistics.mean(theirs["standing"])
+        ratio = theirs["seconds"] / seconds
+        print(
+            f"{threat.norm} {threat.eps:g}: hardy {seconds:.1f} s, AutoAttack {theirs['seconds']:.1f} s"
+            f"{' (kept)' * theirs['kept']}, ratio {ratio:.1f}; robust {robust:.2%} and {their_robust:.2%}; "
+            f"felled by one alone: {only_ours} and {only_theirs}",
+            flush=True,
+        )
+        rows[f"{threat.norm}:{threat.eps:g}"] = {"seconds": seconds, "robust": robust, "autoattack": theirs}
+    return rows
+
+
+def autoattack(on: Bench, threat: ThreatModel, seed: int, batch_size: int, cache: Path | None) -> dict[str, Any]:
+    """AutoAttack's standard version in full, batch by batch: its seconds, and which images stand."""
+    whole: dict[str, Any] = {"seconds": 0.0, "standing": [], "kept": False}
+    for first in range(0, len(on.images), batch_size):
+        part = on.part(first, first + batch_size)
+        name = f"{weights_sha256(on.classifier)[:16]}-{on.dataset.replace('/', '-')}-{first}-{first + len(part.images)}"
+        file = cache and cache / f"{name}-{threat.norm}-{threat.eps:g}-{seed}.json"
+        if file and file.exists():
+            found, whole["kept"] = json.loads(file.read_text()), True
+        else:
+            found = autoattack_batch(part, threat, seed)
+            if file:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_json(file, found)
+        whole["seconds"] += found["seconds"]
+        whole["standing"] += found["standing"]
+    return whole
+
+
+def autoattack_batch(on: Bench, threat: ThreatModel, seed: int) -> dict[str, Any]:
     import pyautoattack
 
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
-    ours = on.hardy(get_attacks("standard", norm), norm, (eps,), seed, batch_size)
-    print(f"hardy       {ours.seconds:8.1f} s  robust {ours.robust[0]:.2%}", flush=True)
     names: dict[Norm, Literal["Linf", "L2", "L1"]] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
-    reference = pyautoattack.AutoAttack(on.classifier, norm=names[norm], eps=eps, seed=seed, version="standard")
+    reference = pyautoattack.AutoAttack(
+        on.classifier, norm=names[threat.norm], eps=threat.eps, seed=seed, version="standard"
+    )
     started = time.perf_counter()
-    found = reference.run_standard_evaluation(on.images, on.labels, batch_size=batch_size)
-    adversarial = found[0] if isinstance(found, tuple) else found
-    theirs = Timed(time.perf_counter() - started, [on.robust(adversarial)])
-    print(f"AutoAttack  {theirs.seconds:8.1f} s  robust {theirs.robust[0]:.2%}")
-    print(f"ratio {theirs.seconds / ours.seconds:.1f}x")
-    return {"hardy": ours._asdict(), "autoattack": theirs._asdict(), "ratio": theirs.seconds / ours.seconds}
+    adversarial, _ = reference.run_standard_evaluation(on.images, on.labels, batch_size=len(on.images))
+    seconds = time.perf_counter() - started
+    with torch.no_grad():
+        standing = on.classifier(adversarial).argmax(1) == on.labels
+    return {"seconds": seconds, "standing": standing.int().tolist()}
 
 
 def against_pgd(on: Bench, peer: Callable[[Bench], Tensor], seeds: int, batch_size: int) -> dict[str, Any]:
@@ -190,7 +240,7 @@ def scaling(on: Bench) -> dict[str, Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from hardy.attacks.attack import value_and_gradient
-    from hardy.attacks.fast_model import Count, fast_model
+    from hardy.attacks.fast_model import Count, behavior_of, fast_model
 
     shares = {}
     batch, labels = on.images[:200], on.labels[:200]
@@ -199,7 +249,7 @@ def scaling(on: Bench) -> dict[str, Any]:
         on.classifier(batch)
     operations = 2 * counter.get_total_flops()
     for dtype in peaks:
-        search = fast_model(on.classifier, batch[:8], dtype, Count(), [])
+        search = fast_model(on.classifier, behavior_of(on.classifier, batch[:8]), dtype, Count(), [])
         assert search is not None
         seconds = best_of(lambda search=search: value_and_gradient(search, batch, labels))
         shares[str(dtype)] = operations / seconds / peaks[dtype]
@@ -208,7 +258,7 @@ def scaling(on: Bench) -> dict[str, Any]:
     pgd = [ATTACKS["pgd"]]
     grown: dict[str, dict[str, float]] = {"images": {}, "eps": {}, "batch": {}}
     for images in (50, 100, 200, 400):
-        part = Bench(on.classifier, on.images[:images], on.labels[:images], on.indices[:images])
+        part = on.part(0, images)
         grown["images"][str(images)] = part.hardy(pgd, "linf", (0.3,), 0, 200).seconds
     for eps in (0.05, 0.1, 0.2, 0.3):
         grown["eps"][str(eps)] = on.hardy(pgd, "linf", (eps,), 0, 200).seconds
@@ -241,24 +291,28 @@ def print_row(name: str, ours: Timed, theirs: Timed) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer", choices=["foolbox", "autoattack", "torchattacks", "art", "scaling"])
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run")
+    parser.add_argument("--weights", type=Path, help="safetensors, where RUN is module:function")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=list(STUDY), default=[], help="of the study's attacks")
     parser.add_argument("--batch-size", type=int, default=200)
-    parser.add_argument("--norm", choices=["linf", "l2", "l1"], default="linf")
-    parser.add_argument("--eps", type=float, default=0.3)
+    parser.add_argument("--threats", nargs="*", default=["linf:0.3"], metavar="NORM:EPS", help="beside AutoAttack")
+    parser.add_argument("--cache", type=Path, help="folder where what AutoAttack found is kept")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    on = bench(arguments.run, arguments.images)
+    on = bench(arguments.run, arguments.weights, arguments.images)
     print(f"{arguments.run}: clean accuracy {on.robust(on.images):.2%} on {arguments.images} images of mnist/test")
     batch_size, seeds = arguments.batch_size, arguments.seeds
     match arguments.peer:
         case "foolbox":
             result = against_foolbox(on, seeds, batch_size, arguments.only)
         case "autoattack":
-            result = against_autoattack(on, arguments.norm, arguments.eps, 0, batch_size)
+            threats = [
+                ThreatModel.checked(norm, float(eps)) for norm, eps in (it.split(":") for it in arguments.threats)
+            ]
+            result = against_autoattack(on, threats, 0, batch_size, arguments.cache)
         case "torchattacks":
             result = against_pgd(on, torchattacks_pgd, seeds, batch_size)
         case "art":

@@ -79,7 +79,8 @@ def _is_number(value: object) -> bool:
 def frozen_evaluation(model: nn.Module) -> Iterator[nn.Module]:
     """Yield ``model`` in evaluation mode with frozen parameters; afterwards all modes and flags are as before.
 
-    Frozen parameters make an input gradient about a third faster, and nothing accumulates in ``.grad``.
+    Frozen parameters make an input gradient about a third faster, and nothing accumulates in ``.grad``. Meanwhile
+    float32 means float32 on a GPU too: PyTorch's convolutions round to TF32 there, which keeps 10 bits of 23.
 
     Example:
         >>> import torch
@@ -93,7 +94,11 @@ def frozen_evaluation(model: nn.Module) -> Iterator[nn.Module]:
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    backends = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)
+    precisions = [(backend, backend.fp32_precision) for backend in backends]
     try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
         model.eval()
         for parameter, _ in flags:
             parameter.requires_grad_(False)
@@ -103,6 +108,8 @@ def frozen_evaluation(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+        for backend, precision in precisions:
+            backend.fp32_precision = precision
 
 
 class ClassifierInfo(NamedTuple):

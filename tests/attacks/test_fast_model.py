@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.classifiers import some_digits
+from helpers.zoo import ZOO, Around
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from hardy.attacks.fast_model import Count, Float32Linear, RowsAsPixels, SubPixelConv, fast_model
+from hardy.attacks.fast_model import Count, Float32Linear, RowsAsPixels, SubPixelConv, behavior_of, fast_model, scale_of
+from hardy.validation import Classifier
 
 
 @pytest.fixture
@@ -17,7 +20,7 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def _gradient(layer: nn.Module, images: Tensor, weights: Tensor) -> Tensor:
+def _gradient(layer: Classifier, images: Tensor, weights: Tensor) -> Tensor:
     leaf = images.clone().requires_grad_(True)
     return torch.autograd.grad((layer(leaf) * weights).sum(), leaf)[0]
 
@@ -71,21 +74,80 @@ def test_the_layers_are_exchanged_where_they_may_be(generator: torch.Generator) 
         (torch.bfloat16, nn.Linear, Float32Linear),
     ):
         net = _Net(nn.Identity()).eval()
-        found = fast_model(net, probe, dtype, Count(), [])
+        behavior = behavior_of(net, probe)
+        found = fast_model(net, behavior, dtype, Count(), [])
         assert found is not None
         model = found._model
         assert isinstance(model.conv, SubPixelConv)
         assert isinstance(model.hidden, hidden)
         assert isinstance(model.head, head)
-        assert_close(found(probe), net(probe), atol=0.05 if dtype == torch.bfloat16 else 1e-5, rtol=0.0)
+        with torch.no_grad():
+            wanted = net(probe)
+        assert_close(found(probe) / behavior.scale, wanted, atol=0.05 if dtype == torch.bfloat16 else 1e-5, rtol=0.0)
 
 
 def test_a_layer_that_feeds_weights_stays_in_bf16(generator: torch.Generator) -> None:
     probe = torch.rand(4, 1, 8, 8, generator=generator)
-    found = fast_model(_Net(nn.Linear(3, 3)).eval(), probe, torch.bfloat16, Count(), [])
+    net = _Net(nn.Linear(3, 3)).eval()
+    found = fast_model(net, behavior_of(net, probe), torch.bfloat16, Count(), [])
     assert found is not None
     assert isinstance(found._model.head, nn.Linear)
     assert isinstance(found._model.after, Float32Linear)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("no_grad inside", torch.float32),
+        ("another gradient mode", torch.float32),
+        ("hook before the network", torch.float32),
+        ("hook on one output", torch.float32),
+        ("backward hook of zeros", torch.float32),
+        ("backward hook of zeros on the network", torch.float32),
+        ("tiny logits", torch.float32),
+        ("noise of a fixed seed", torch.float32),
+        ("module called twice", torch.bfloat16),
+        ("offset of 4", torch.bfloat16),
+    ],
+)
+def test_a_copy_has_the_input_gradients_of_its_original(name: str, precision: torch.dtype) -> None:
+    """For each logit alone, on images that the copy was not compared on."""
+    classifier, (digits, _, _) = ZOO[name]().eval().requires_grad_(False), some_digits()
+    behavior = behavior_of(classifier, digits[:4])
+    model = fast_model(classifier, behavior, precision, Count(), [])
+    assert model is not None
+    images = digits[4:].repeat_interleave(10, 0)
+    each = torch.eye(10).repeat(len(images) // 10, 1)
+    wanted, found = (_gradient(it, images, each) for it in (classifier, model))
+    found = found / behavior.scale
+    if precision == torch.float32:
+        apart = (found - wanted).flatten(1).norm(dim=1)
+        assert (apart <= 1e-3 * wanted.flatten(1).norm(dim=1)).double().mean() >= 0.98
+    else:
+        assert torch.cosine_similarity(found.flatten(1), wanted.flatten(1), dim=1).quantile(0.1) >= 0.9
+
+
+@pytest.mark.parametrize("name", ["offset of 16", "noise by hash"])
+def test_what_bfloat16_loses_is_searched_in_float32(name: str) -> None:
+    classifier, (digits, _, _) = ZOO[name]().eval().requires_grad_(False), some_digits()
+    warnings: list[str] = []
+    assert fast_model(classifier, behavior_of(classifier, digits[:16]), torch.bfloat16, Count(), warnings) is None
+    assert len(warnings) == 1
+    assert "could not be copied in bfloat16" in warnings[0]
+
+
+def test_numbers_drawn_at_each_call_are_not_kept_in_a_copy() -> None:
+    classifier, (digits, _, _) = Around(lambda images: images + 0.1 * torch.randn(1, 1, 28, 28)).eval(), some_digits()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        assert fast_model(classifier, behavior_of(classifier, digits), torch.float32, Count(), []) is None
+
+
+@pytest.mark.parametrize(
+    ("factor", "scale"), [(1.0, 1.0), (3.0, 1.0), (1e-3, 2.0**10), (1e3, 2.0**-10), (0.0, 1.0), (torch.inf, 1.0)]
+)
+def test_logits_far_from_the_usual_are_scaled_by_a_power_of_two(factor: float, scale: float) -> None:
+    assert scale_of(factor * torch.tensor([[0.0, 10.0, 20.0], [15.0, 1.0, 1.0]])) == scale
 
 
 def test_a_last_layer_in_float32_tells_small_differences(generator: torch.Generator) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hardy.attacks import ATTACKS
 from hardy.attacks.attack import Attack
 from hardy.attacks.engine import run_attack
-from hardy.attacks.objectives import cross_entropy_each, dlr, likeliest_wrong_classes, margin, targeted_dlr
+from hardy.attacks.objectives import dlr, likeliest_wrong_classes, log_odds_against, margin, targeted_dlr
 from hardy.rng import Randomness
 from hardy.threats import Norm, ThreatModel
 from hardy.training import Split
@@ -159,9 +159,9 @@ def test_objectives_rise_towards_success(seed: int, classes: int) -> None:
     labels = torch.arange(6) % classes
     right = logits.argmax(1) == labels
     lower = logits - 0.1 * nn.functional.one_hot(labels, classes)
-    for objective in (cross_entropy_each, dlr, margin):
+    for objective in (log_odds_against, dlr, margin):
         assert (objective(lower, labels) > objective(logits, labels))[right].all(), objective
-        if objective is not cross_entropy_each:
+        if objective is not log_odds_against:
             assert torch.equal(objective(logits, labels) < 0, right), objective
     if classes > 2:
         torch.testing.assert_close(dlr(30.0 * logits + 1.0, labels), dlr(logits, labels), rtol=1e-4, atol=1e-5)

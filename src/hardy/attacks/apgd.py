@@ -18,9 +18,9 @@ from hardy.attacks.objectives import (
     ABORT_FACTOR,
     Objective,
     cannot_succeed_in_time,
-    cross_entropy_each,
     dlr,
     likeliest_wrong_classes,
+    log_odds_against,
     targeted_dlr,
 )
 from hardy.attacks.projections import project_l1_in_box
@@ -69,7 +69,7 @@ def apgd_ce(
         n_restarts: how many runs; None is AutoAttack's number: 1, in l1 5.
     """
     # A cross-entropy of 0 means nothing, so no run is aborted for not reaching it.
-    return _restarted(classifier, images, labels, threat, rng, start, steps, n_restarts, cross_entropy_each, math.inf)
+    return _restarted(classifier, images, labels, threat, rng, start, steps, n_restarts, log_odds_against, math.inf)
 
 
 @register(title="Auto-PGD on the difference of logits ratio, 100 steps", norms=_NORMS, reference=_PAPERS)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hardy.attacks.objectives import Objective, cross_entropy_each
+from hardy.attacks.objectives import Objective, log_odds_against
 from hardy.errors import UsageError, unknown
 from hardy.threats import Norm
 from hardy.validation import Classifier, Images, Labels, Logits
@@ -107,7 +107,7 @@ class Suite:
 
 
 def value_and_gradient(
-    classifier: Classifier, images: Images, labels: Labels, objective: Objective = cross_entropy_each
+    classifier: Classifier, images: Images, labels: Labels, objective: Objective = log_odds_against
 ) -> tuple[Logits, Tensor]:
     """The logits, and the gradient of each example's objective with respect to its own image."""
     with torch.enable_grad():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hardy.attacks.attack import Attack, value_and_gradient
-from hardy.attacks.fast_model import Count, FastModel, bf16_tells_apart, fast_model
+from hardy.attacks.fast_model import Count, FastModel, behavior_of, bf16_tells_apart, fast_model
 from hardy.devices import native_bf16
 from hardy.errors import ContractError, UsageError
 from hardy.rng import Randomness
@@ -126,13 +126,13 @@ def run_attacks(
             return result
         if any(attack.gradients for attack in attacks):
             _check_gradient(classifier, images[:1])
-        probe = images[:_PROBE]
-        search = fast_model(classifier, probe, torch.float32, count, result.warnings) or FastModel(
-            classifier, torch.float32, torch.contiguous_format, count
+        behavior = behavior_of(classifier, images[:_PROBE])
+        search = fast_model(classifier, behavior, torch.float32, count, result.warnings) or FastModel(
+            classifier, torch.float32, torch.contiguous_format, count, behavior.scale
         )
         reduced = None
         if precision == "bf16" or (precision == "auto" and native_bf16(images.device)):
-            reduced = fast_model(classifier, probe, torch.bfloat16, count, result.warnings)
+            reduced = fast_model(classifier, behavior, torch.bfloat16, count, result.warnings)
         run = _AttackRun(predict, result, images, labels, rng, batch_size, search)
         for threat in ascending:
             for number, attack in enumerate(attacks):

@@ -1,4 +1,4 @@
-"""The fast model: a copy of a classifier for searching, with the same answers up to rounding.
+"""The fast model: a copy of a classifier for searching, with the same answers and input gradients up to rounding.
 
 Batch norm is folded into the convolutions, weights are frozen, memory is laid out channels-last, some layers take a
 faster form and, on request, all arithmetic but the last layer's is bfloat16. Its answers guide a search and decide
@@ -8,8 +8,10 @@ nothing: the engine asks the classifier itself. What the layers gain was measure
 from __future__ import annotations
 
 import copy
+import math
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,17 +19,28 @@ from torch.nn.functional import conv2d, pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from hardy.threats import ThreatModel
-from hardy.validation import Images, Logits
+from hardy.validation import Classifier, Images, Logits
 
-# Folding reorders float32 sums; what differs by more was not folded rightly.
-_FOLDING_TOLERANCE = 1e-3
-_LARGEST_LEAD = 15.0
+# A copy is compared on so many clean and so many perturbed images, with uniform noise up to these in turn; and on some
+# of nothing but noise.
+_POINTS = 16
+_UNRELATED = 8
+_NOISE = (0.02, 0.1, 0.3, 1.0)
+# By how much answers and gradients may differ, relative to their size: folding reorders float32 sums. Where two values
+# tie (in max pooling, or a ReLU at 0), rounding sends a gradient another way, so this share of the images decides.
+_ROUNDING = 1e-3
+_MOST = 0.9
+# In bfloat16, by how much answers may differ, and the least cosine of its gradients with those in float32. Networks
+# with rounded weights and activations differ by at most .01, with cosines above .95.
+_COARSE = 0.02
+_SAME_WAY = 0.9
+# From the lowest to the highest logit: what needs no scaling, and what others are brought to.
+_SPREADS = (2.0, 64.0)
+_USUAL_SPREAD = 16.0
 # Values in [0, 1] are up to 2**-8 apart in bfloat16; a change must be many times that to be found in it.
 _FINEST_CHANGE = 8 * 2.0**-8
 # The gradient of a convolution with stride is slow where it has few channels to end in.
 _FEW_CHANNELS = 16
-# In bfloat16 a last layer with so few outputs costs next to nothing in float32.
-_FEW_OUTPUTS = 64
 
 
 @dataclass
@@ -38,64 +51,124 @@ class Count:
     gradients: int = 0
 
 
-class FastModel:
-    """Classifies as its original does, counts, and answers in float32 with logits that do not saturate the softmax.
+class Behavior(NamedTuple):
+    """What a classifier answers around some images, and how its answers change with them.
 
-    Beyond a lead of some 17 the largest probability rounds to 1 in float32 and cross-entropy loses its gradient: a
-    classifier whose logits are merely large would look robust. So logits with a large lead are scaled down, example by
-    example, by a factor that counts as constant; no prediction changes under a positive factor.
+    Attributes:
+        points: float32 (P, C, H, W), clean images, perturbed ones, and noise that is the same for all images.
+        directions: float32 (P, K), normal: of each point, how much each logit counts in what ``gradient`` is taken of.
+        logits: float32 (2, P, K), without and with gradients taken.
+        gradient: float32 (P, C, H, W).
+        scale: what logits are multiplied by in a search.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype, layout: torch.memory_format, count: Count) -> None:
+    points: Images
+    directions: Tensor
+    logits: Tensor
+    gradient: Tensor
+    scale: float
+
+
+class FastModel:
+    """Classifies as its original does, counts, and answers in float32, multiplied by ``scale``."""
+
+    def __init__(
+        self, model: nn.Module, dtype: torch.dtype, layout: torch.memory_format, count: Count, scale: float = 1.0
+    ) -> None:
         self._model = model
         self._dtype = dtype
         self._layout = layout
         self._count = count
+        self._scale = scale
 
     def __call__(self, images: Images) -> Logits:
         self._count.queries += len(images)
         if torch.is_grad_enabled() and images.requires_grad:
             self._count.gradients += len(images)
-        logits = self._model(images.to(self._dtype).contiguous(memory_format=self._layout)).float()
-        best = logits.detach().topk(2, dim=1).values
-        lead = best[:, :1] - best[:, 1:]
-        return logits * (_LARGEST_LEAD / lead.clamp_min(_LARGEST_LEAD))
+        return self._scale * self._model(images.to(self._dtype).contiguous(memory_format=self._layout)).float()
+
+
+def behavior_of(classifier: nn.Module, probe: Images) -> Behavior:
+    """How a frozen classifier behaves on the images of ``probe`` and on perturbed ones.
+
+    Each point has a direction of its own, in which every logit counts, so that a gradient that is lost for one output
+    only is missed at every point.
+    """
+    generator = torch.Generator().manual_seed(0)
+    clean = probe.repeat(-(-_POINTS // len(probe)), 1, 1, 1)[:_POINTS]
+    radius = torch.tensor(_NOISE).repeat(-(-_POINTS // len(_NOISE)))[:_POINTS].reshape(-1, 1, 1, 1)
+    noise = radius * (2.0 * torch.rand(clean.shape, generator=generator) - 1.0)
+    unrelated = torch.rand(_UNRELATED, *clean.shape[1:], generator=generator).to(clean.device)
+    points = torch.cat([clean, (clean + noise.to(clean.device)).clamp(0.0, 1.0), unrelated])
+    with torch.no_grad():
+        classes = classifier(probe[:1]).shape[1]
+    directions = torch.randn(len(points), classes, generator=generator).to(points.device)
+    logits, gradient = _logits_and_gradient(classifier, points, directions)
+    # Taken from the noise, so that it does not depend on which images are attacked together.
+    return Behavior(points, directions, logits, gradient, scale_of(logits[0, -_UNRELATED:]))
+
+
+def _logits_and_gradient(model: Classifier, points: Images, directions: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        plain = model(points).float()
+    with torch.enable_grad():
+        leaf = points.clone().requires_grad_(True)
+        logits = model(leaf).float()
+        if not logits.requires_grad:
+            return torch.stack([plain, logits]), torch.zeros_like(points)
+        (gradient,) = torch.autograd.grad((directions * logits).sum(), leaf, allow_unused=True, materialize_grads=True)
+    return torch.stack([plain, logits.detach()]), gradient
+
+
+def scale_of(logits: Logits) -> float:
+    """What to multiply logits by in a search, so that a classifier with larger or smaller ones is attacked alike.
+
+    Cross-entropy weighs the wrong classes by the softmax: almost evenly where logits are tiny, and the best alone where
+    they are huge. So where they are far from what training gives they are brought there, by a power of two, which
+    rounds nothing.
+    """
+    spread = float((logits.amax(-1) - logits.amin(-1)).median())
+    if not 0.0 < spread < math.inf or _SPREADS[0] <= spread <= _SPREADS[1]:
+        return 1.0
+    return 2.0 ** round(math.log2(_USUAL_SPREAD / spread))
 
 
 def fast_model(
-    classifier: nn.Module, probe: Images, dtype: torch.dtype, count: Count, warnings: list[str]
+    classifier: nn.Module, behavior: Behavior, dtype: torch.dtype, count: Count, warnings: list[str]
 ) -> FastModel | None:
-    """The fastest copy that answers as the classifier does, frozen and in evaluation mode.
+    """The fastest copy that answers as the classifier does and has its input gradients, frozen, in evaluation mode.
 
-    Batch norm is folded where the network can be traced; channels-last is used where the network works in it.
+    Batch norm is folded where the network can be traced; channels-last is used where the network works in it. Tracing
+    loses what is no operation on tensors (``torch.no_grad()``, hooks of the network itself, branches), and bfloat16
+    what is small beside something large, so each copy is held against the classifier.
 
     Args:
         classifier: in evaluation mode; left as it is.
-        probe: float32 (N, C, H, W), at least one image, to compare the answers on.
+        behavior: of the classifier, from :func:`behavior_of`.
         dtype: float32 or bfloat16.
         count: where queries and gradients are counted.
         warnings: where the reason is added if there is no such copy.
 
     Returns:
-        None where no copy answers as the classifier does: the network does not work in ``dtype``, say.
+        None where no copy behaves as the classifier does: the network does not work in ``dtype``, say.
     """
-    tolerance = _FOLDING_TOLERANCE if dtype == torch.float32 else torch.inf
-    reason = "its answers differ"
-    with torch.no_grad():
-        wanted = classifier(probe).float()
+    reduced = dtype != torch.float32
+    reason = ""
     # A user's network fails to be copied, traced, or run in bfloat16 or channels-last for reasons of its own.
     for fuse in (True, False):
         for layout in (torch.channels_last, torch.contiguous_format):
             try:
-                plain = copy.deepcopy(classifier).eval().requires_grad_(False)
+                model: nn.Module = copy.deepcopy(classifier).eval().requires_grad_(False)
                 with torch.no_grad():
-                    model = (_fused(plain) if fuse else plain).to(dtype, memory_format=layout)  # type: ignore[call-overload]
+                    model = _fused(model) if fuse else model
+                    # Whatever else is lost must not pass for what bfloat16 loses.
+                    if reduced and (reason := _difference(model, behavior, torch.float32, layout)):
+                        continue
+                    model = model.to(dtype, memory_format=layout)  # type: ignore[call-overload]
                     if isinstance(model, fx.GraphModule):
                         _exchange_layers(model, dtype)
-                    found = model(probe.to(dtype).contiguous(memory_format=layout)).float()
-                    close = (found - wanted).abs().max() <= tolerance * wanted.abs().max().clamp_min(1)
-                    if found.isfinite().all() and close:
-                        return FastModel(model, dtype, layout, count)
+                if not (reason := _difference(model, behavior, dtype, layout)):
+                    return FastModel(model, dtype, layout, count, behavior.scale)
             except Exception as error:
                 reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     name = str(dtype).removeprefix("torch.")
@@ -103,6 +176,24 @@ def fast_model(
         f"the classifier could not be copied in {name} for faster searches, so attacks take longer: {reason}"
     )
     return None
+
+
+def _difference(copied: nn.Module, behavior: Behavior, dtype: torch.dtype, layout: torch.memory_format) -> str:
+    """In what a copy differs from its original by more than its precision explains, in words; "" if in nothing."""
+    called = FastModel(copied, dtype, layout, Count())
+    logits, gradient = _logits_and_gradient(called, behavior.points, behavior.directions)
+    reduced = dtype != torch.float32
+    spread = (behavior.logits.amax(2) - behavior.logits.amin(2)).max()
+    # Not 'greater', which is false where there is a NaN.
+    if not ((logits - behavior.logits).abs().max() <= (_COARSE if reduced else _ROUNDING) * spread):
+        return "its answers differ"
+    found, wanted = gradient.flatten(1), behavior.gradient.flatten(1)
+    if reduced:
+        alike = torch.cosine_similarity(found, wanted, dim=1) >= _SAME_WAY
+    else:
+        alike = (found - wanted).norm(dim=1) <= _ROUNDING * wanted.norm(dim=1)
+    alike |= (found == wanted).all(1)
+    return "" if alike.double().mean() >= _MOST else "its input gradients differ"
 
 
 def bf16_tells_apart(threat: ThreatModel, values: int) -> bool:
@@ -129,9 +220,12 @@ def _fused(model: nn.Module) -> nn.Module:
     """A traced copy, in which batch norm right after a convolution or a linear layer is part of that layer."""
     traced = fx.symbolic_trace(model)
     modules = dict(traced.named_modules())
+    calls = Counter(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     for node in list(traced.graph.nodes):
         before = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        if calls[str(before.target)] > 1:
             continue
         layer, norm = modules[str(before.target)], modules[str(node.target)]
         fusion = _FUSIONS.get((type(layer), type(norm)))  # type: ignore[arg-type]
@@ -155,7 +249,7 @@ def _exchange_layers(traced: fx.GraphModule, dtype: torch.dtype) -> None:
         if isinstance(layer, nn.Conv2d) and _has_sub_pixels(layer):
             traced.set_submodule(name, SubPixelConv(layer))
         elif isinstance(layer, nn.Linear) and dtype != torch.float32:
-            if layer.out_features <= _FEW_OUTPUTS and not _feeds_weights(node, traced):
+            if not _feeds_weights(node, traced):
                 traced.set_submodule(name, Float32Linear(layer))
         elif isinstance(layer, nn.Linear) and layer.weight.is_cpu and torch.backends.mkldnn.is_available():
             traced.set_submodule(name, RowsAsPixels(layer))

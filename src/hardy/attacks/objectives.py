@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from hardy.validation import Labels, Logits
 
@@ -31,9 +30,14 @@ def cannot_succeed_in_time(value: Tensor, before: Tensor, periods_left: float, a
     return -value > abort_factor * periods_left * (value - before)
 
 
-def cross_entropy_each(logits: Logits, labels: Labels) -> Tensor:
-    """Cross-entropy of each example, (N,)."""
-    return cross_entropy(logits, labels, reduction="none")
+def log_odds_against(logits: Logits, labels: Labels) -> Tensor:
+    """The log of the odds that a class other than the label is right, (N,), which rises as the cross-entropy does.
+
+    Its gradient has the direction of the cross-entropy's. Yet neither saturates: beyond a lead of some 17 the largest
+    probability rounds to 1 in float32, cross-entropy is 0 and so is its gradient, and a classifier whose logits are
+    merely large would look robust.
+    """
+    return without_label(logits, labels).logsumexp(1) - logits.gather(1, labels[:, None]).squeeze(1)
 
 
 def margin(logits: Logits, labels: Labels) -> Tensor:

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from hardy.attacks.attack import Attack, AttackFunction, value_and_gradient
 from hardy.attacks.engine import AttackResult, Precision, run_attacks
-from hardy.attacks.fast_model import Count, FastModel
 from hardy.data.arrays import read_loader
 from hardy.errors import ContractError, UsageError
 from hardy.models import device_of
@@ -230,10 +229,8 @@ def _zero_gradients(model: nn.Module, images: Images, labels: Labels, right: Ten
     chosen = right.nonzero().squeeze(1)[:_GRADIENTS_CHECKED]
     if not len(chosen):
         return []
-    # Scales logits down whose lead alone would leave no gradient, as the engine does.
-    searched = FastModel(model, torch.float32, torch.contiguous_format, Count())
     with frozen_evaluation(model):
-        _, gradient = value_and_gradient(searched, images[chosen], labels[chosen])
+        _, gradient = value_and_gradient(model, images[chosen], labels[chosen])
     zero = float((gradient.flatten(1) == 0).all(1).float().mean())
     if zero <= _TOLERATED_ZERO_GRADIENTS:
         return []
