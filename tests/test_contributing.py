@@ -67,8 +67,8 @@ def my_model(classes=10):
 
 
 hardy.training.register_recipe(
-    hardy.training.Recipe("my-recipe", "for a test", model="my_model", loss="my_margin", batch_size=20, epochs=8,
-    learning_rate=0.02, averaging=0.0)
+    hardy.training.Recipe("my-recipe", "for a test", model="my_model", batch_size=20, epochs=8,
+    learning_rate=0.02, averaging=0.0, objectives=(hardy.training.Objective("my_margin"),))
 )
 
 

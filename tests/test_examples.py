@@ -24,7 +24,7 @@ MODULES = (
     "data.loading",
     "data.registry",
     "data.user",
-    "training.losses",
+    "training.losses.loss",
     "training.recipe",
     "training.recipes",
     "training.run",

@@ -57,7 +57,8 @@ def check_images(images: Tensor, where: str = "images") -> None:
 def check_settings(what: str, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
     """Raise :class:`UsageError` unless ``settings`` fit the keyword-only parameters of ``function``.
 
-    None may be missing or unknown, and each is a number from 0 up, an integer where the annotation says ``int``.
+    None may be missing or unknown, and each is text where the annotation says ``str``, and else a number from 0 up, an
+    integer where it says ``int``.
     """
     signature = inspect.signature(function)
     known = {name: it.annotation for name, it in signature.parameters.items() if it.kind is it.KEYWORD_ONLY}
@@ -66,6 +67,10 @@ def check_settings(what: str, function: Callable[..., Any], settings: Mapping[st
     except TypeError as error:
         raise UsageError(f"{what}: {error}; its settings: {', '.join(known) or 'none'}") from None
     for name, value in settings.items():
+        if known[name] in (str, "str"):
+            if not isinstance(value, str):
+                raise UsageError(f"{what}: {name} is {value!r}; it is text")
+            continue
         whole = known[name] in (int, "int")
         if not _is_number(value) or (whole and value != int(value)):
             raise UsageError(f"{what}: {name} is {value!r}; it is a {'whole ' * whole}number from 0 up")

@@ -59,8 +59,8 @@ def cross_entropy(model, batch):
         "recipes",
         """
 hardy.training.register_recipe(hardy.training.Recipe(
-    "mine", "my recipe", loss="mine", model_arguments={"width": 2, "size": 8}, batch_size=16, epochs=4,
-    learning_rate=0.03,
+    "mine", "my recipe", objectives=(hardy.training.Objective("mine"),), model_arguments={"width": 2, "size": 8},
+    batch_size=16, epochs=4, learning_rate=0.03,
 ))
 """,
     ),

@@ -14,11 +14,20 @@ import torch
 from torch import nn
 
 from hardy.errors import RunError, UsageError
-from hardy.training import Fitted, Recipe, Split, Stopped, Update, fit
+from hardy.training import Fitted, Objective, Recipe, Split, Stopped, Update, Weight, fit
 from hardy.training.checkpoint import load_tensors, optimizer_tensors, restore_optimizer, save_tensors
 from hardy.training.optimization import make_optimizer
 
 replace = dataclasses.replace
+EAT = {"steps": 1, "linf": 0.1, "l2": 1.0, "l1": 3.0}
+LINF = {"eps": 0.1, "steps": 1, "step_size": 0.1}
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "adversarial": LINF,
+    "free": {"eps": 0.1, "replays": 3},
+    "trades": LINF | {"beta": 1.0, "ramp": 0.3},
+    "mart": LINF | {"beta": 1.0},
+    **dict.fromkeys(("eat", "worst_norm", "mean_norm", "msd"), EAT),
+}
 GROUPS = {
     "model": {"a": torch.arange(3), "b.c/d": torch.ones(2, 2, dtype=torch.bfloat16)},
     "best": {"a": torch.pi * torch.ones(())},
@@ -125,13 +134,19 @@ def test_a_restored_optimiser_takes_the_same_next_step(tmp_path: Path, optimizer
         {"optimizer": "sgd", "learning_rate": 0.05, "schedule": "cosine"},
         {"model": "cnn", "model_arguments": {}},
         {"precision": "bf16"},
+        *({"objectives": (Objective(loss, settings),)} for loss, settings in OBJECTIVES.items()),
+        {"objectives": (Objective("cross_entropy", {}, Weight(steps=((1, 0.9), (1, 0.5)))), Objective("eat", EAT))},
     ],
-    ids=["adamw", "no averaging", "adam", "sgd", "dropout", "bf16"],
+    ids=["adamw", "no averaging", "adam", "sgd", "dropout", "bf16", *OBJECTIVES, "two objectives"],
 )
 def test_an_interrupted_training_ends_with_the_same_weights(
     quick: Recipe, some_digits: Split, validation_digits: Split, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    recipe, train = replace(quick, **changes), Split(some_digits.images[:1000], some_digits.labels[:1000])
+    # The searches of adversarial objectives take longer, and need no more images to differ.
+    size = 10 if "objectives" in changes else 100
+    recipe = replace(quick, batch_size=size, **changes)
+    train = Split(some_digits.images[: 10 * size], some_digits.labels[: 10 * size])
+    validation_digits = Split(validation_digits.images[: 5 * size], validation_digits.labels[: 5 * size])
     undisturbed = fit(recipe, train, validation_digits, 10, seed=5, checkpoint=tmp_path / "undisturbed")
     # In the first epoch, at its end, and twice in the second: 20 steps in all.
     resumed = interrupted(recipe, train, validation_digits, tmp_path / "resumed", 4, 6, 3, 1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hardy.errors import HardyError, UsageError
 from hardy.models import Compact
-from hardy.training import Fitted, Recipe, Split, Stopped, Update, fit, validation_accuracy
+from hardy.training import Fitted, Objective, Recipe, Split, Stopped, Update, fit, validation_accuracy
 from hardy.training.checkpoint import load_tensors
 from hardy.training.optimization import Averaged, learning_rate, make_optimizer
 
@@ -220,7 +220,7 @@ def test_two_very_unequal_classes_are_learned_without_a_false_alarm(
     ("changes", "message"),
     [
         ({"batch_size": 2001}, "2000 training images are fewer than one batch of 2001"),
-        ({"loss": "cross_entrpy"}, "unknown loss 'cross_entrpy'; did you mean cross_entropy"),
+        ({"objectives": (Objective("cross_entrpy"),)}, "unknown loss 'cross_entrpy'; did you mean cross_entropy"),
         ({"model": "compakt"}, "unknown model 'compakt'; did you mean compact"),
         ({"model_arguments": {"depth": 3}}, "model 'compact': .*'depth'"),
         ({"model_arguments": {"width": "wide"}}, r"does not suit images of shape \(1, 28, 28\)"),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hardy.errors import HardyError, UsageError
 from hardy.models import Compact
 from hardy.rng import Randomness
-from hardy.training import Fitted, Recipe, Split, fit
+from hardy.training import Fitted, Objective, Recipe, Split, fit
 from hardy.training.losses import LOSSES, Batch, cross_entropy, register_loss, trades
 
 TRADES = {"eps": 0.2, "steps": 4, "step_size": 0.1, "beta": 3.0, "ramp": 0.5}
@@ -74,7 +74,7 @@ def test_trades_weighs_the_divergence_at_the_worst_image_within_the_ramped_radiu
 
 def test_trades_finds_the_worst_image_of_two_linear_classes() -> None:
     # With two classes the divergence grows with the change of the one margin, whose largest is a corner of the ball.
-    model, given = seeded_linear(2, 6), batch(side=6)._replace(targets=torch.arange(6) % 2)
+    model, given = seeded_linear(2, 6), replace(batch(side=6), targets=torch.arange(6) % 2)
     with torch.no_grad():
         model.weight.mul_(0.1)
     seen = asked(model)
@@ -113,7 +113,7 @@ def test_the_search_of_trades_collects_no_statistics() -> None:
 def test_wrong_settings_are_refused_before_anything_is_trained(
     some_digits: Split, name: str, settings: dict[str, float], message: str
 ) -> None:
-    recipe = replace(PLAIN, loss=name, loss_settings=settings)
+    recipe = replace(PLAIN, objectives=(Objective(name, settings),))
     with pytest.raises(UsageError, match=message):
         fit(recipe, some_digits, some_digits, 10, seed=0)
 
@@ -122,7 +122,9 @@ def test_adversarial_training_resists_a_step_that_plain_training_does_not(
     quick: Recipe, quickly_fitted: Fitted, some_digits: Split, validation_digits: Split
 ) -> None:
     settings = {"eps": 0.15, "steps": 2, "step_size": 0.1, "beta": 3.0, "ramp": 0.3}
-    hardened = fit(replace(quick, loss="trades", loss_settings=settings), some_digits, validation_digits, 10, seed=0)
+    hardened = fit(
+        replace(quick, objectives=(Objective("trades", settings),)), some_digits, validation_digits, 10, seed=0
+    )
     right = []
     for fitted in (quickly_fitted, hardened):
         model = Compact(width=8).eval()
@@ -144,7 +146,7 @@ def test_label_smoothing_is_passed_to_the_loss(some_digits: Split, validation_di
         return cross_entropy(model, batch, label_smoothing=label_smoothing)
 
     try:
-        short = replace(PLAIN, loss="spy", batch_size=1000, model_arguments={"width": 2})
+        short = replace(PLAIN, objectives=(Objective("spy"),), batch_size=1000, model_arguments={"width": 2})
         for smoothing in (0.0, 0.2):
             asked_for.clear()
             recipe = replace(short, label_smoothing=smoothing)
@@ -161,8 +163,8 @@ def test_a_loss_that_does_not_smooth_labels_refuses_a_recipe_that_does(some_digi
         return cross_entropy(model, batch)
 
     try:
-        recipe = replace(PLAIN, loss="without", label_smoothing=0.1)
-        with pytest.raises(UsageError, match=r"loss 'without': .*'label_smoothing'; its settings: gamma"):
+        recipe = replace(PLAIN, objectives=(Objective("without"),), label_smoothing=0.1)
+        with pytest.raises(UsageError, match=r"label_smoothing is 0.1, and no objective takes it \(without\)"):
             fit(recipe, some_digits, some_digits, 10, seed=0)
         with pytest.raises(UsageError, match="there is a loss 'without' already"):
             register_loss("without")(without)

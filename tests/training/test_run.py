@@ -19,7 +19,7 @@ from hardy.errors import HardyError, RunError, UsageError
 from hardy.files import sha256_of, write_json
 from hardy.models import build_model
 from hardy.runs import MANIFEST, Run
-from hardy.training import RECIPES, Recipe, Split, Stopped, fit, train, validation_accuracy
+from hardy.training import RECIPES, Objective, Recipe, Split, Stopped, fit, train, validation_accuracy
 
 replace = dataclasses.replace
 PAIR = Recipe("pair", "two of them", members=(replace(TINY, name="first"), replace(TINY, name="second")))
@@ -154,7 +154,7 @@ def test_an_evaluation_of_something_else_is_no_training_to_resume(tmp_path: Path
 @pytest.mark.parametrize(
     ("recipe", "arguments"),
     [
-        (replace(TINY, loss="none"), {}),
+        (replace(TINY, objectives=(Objective("none"),)), {}),
         (replace(TINY, model_arguments={"width": 2}), {}),
         (replace(TINY, batch_size=361), {}),
         (replace(PAIR, members=(TINY, replace(TINY, model="no"))), {}),

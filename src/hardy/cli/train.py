@@ -33,7 +33,10 @@ def train(
         print_json(run.manifest["training"])
         return
     for network in run.manifest["training"]["networks"]:
-        typer.echo(f"{network['name']}: validation accuracy {network['validation_accuracy']:.2%}")
+        robust = f", under attack {network['robust_accuracy']:.1%}" if "robust_accuracy" in network else ""
+        typer.echo(f"{network['name']}: validation accuracy {network['validation_accuracy']:.2%}{robust}")
+        for note in network.get("notes", ()):
+            typer.echo(f"note: {note}")
     typer.echo(f"weights: {run.weights}")
     typer.echo(f"next: hardy evaluate {out}")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from hardy.augmentations import augment, mixes
 from hardy.devices import native_bf16
@@ -18,27 +17,21 @@ from hardy.errors import HardyError, RunError, UsageError
 from hardy.models import build_model
 from hardy.rng import Randomness, derive, host_generator
 from hardy.training.checkpoint import load_tensors, optimizer_tensors, restore_optimizer, save_tensors
-from hardy.training.losses import LOSSES, Batch
+from hardy.training.losses import Batch
+from hardy.training.objectives import Term, check_objectives
 from hardy.training.optimization import Averaged, floating_state, learning_rate, make_optimizer
 from hardy.training.recipe import Recipe
-from hardy.validation import Labels, Targets, check_settings, frozen_evaluation
+from hardy.training.selection import (
+    Score,
+    Split,
+    check_collapse,
+    check_finite,
+    has_lost_robustness,
+    robust_accuracy,
+    validation_accuracy,
+)
 
-# Epochs at chance before training counts as collapsed: a loss that ramps up may need one to start learning.
-PATIENCE_AT_CHANCE = 2
 SECONDS_BETWEEN_UPDATES = 0.2
-EVALUATION_BATCH = 1000
-
-
-class Split(NamedTuple):
-    """A split on the device.
-
-    Attributes:
-        images: (N, C, H, W) as stored, uint8, or float32 in [0, 1].
-        labels: int64 (N,); those of a training split may be soft, float32 (N, K).
-    """
-
-    images: Tensor
-    labels: Targets
 
 
 class Update(NamedTuple):
@@ -49,20 +42,32 @@ class Update(NamedTuple):
     loss: float
     accuracy: float | None
     images_per_second: float
+    robust_accuracy: float | None = None
 
     @property
     def text(self) -> str:
         """Loss, validation accuracy once there is one, and speed, in a few words."""
         validation = "" if self.accuracy is None else f"validation {self.accuracy:.2%}  "
-        return f"loss {self.loss:.4f}  {validation}{self.images_per_second:,.0f} images/s"
+        attacked = "" if self.robust_accuracy is None else f"under attack {self.robust_accuracy:.1%}  "
+        return f"loss {self.loss:.4f}  {validation}{attacked}{self.images_per_second:,.0f} images/s"
 
 
 class Fitted(NamedTuple):
-    """The weights of the epoch with the best validation accuracy, that accuracy, and a row of figures per epoch."""
+    """What training came to.
+
+    Attributes:
+        weights: of the best epoch; see :mod:`hardy.training.selection`.
+        accuracy: of that epoch, on the validation images.
+        history: a row of figures per epoch.
+        robust_accuracy: of that epoch, on validation images under attack; None where the recipe is not adversarial.
+        notes: what the user should know: that training went back an epoch, say.
+    """
 
     weights: dict[str, Tensor]
     accuracy: float
     history: list[dict[str, float]]
+    robust_accuracy: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Stopped(HardyError):
@@ -71,11 +76,17 @@ class Stopped(HardyError):
 
 @dataclass
 class _State:
-    step: int
-    best: dict[str, Tensor]
-    accuracy: float
-    at_chance: int
-    history: list[dict[str, float]]
+    step: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    score: Score = field(default_factory=lambda: Score(-1.0, -1.0))
+    at_chance: int = 0
+    setbacks: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def facts(self) -> dict[str, Any]:
+        """All but the tensors, as JSON values."""
+        return {it.name: getattr(self, it.name) for it in fields(self) if it.name != "best"}
 
 
 def fit(
@@ -92,7 +103,7 @@ def fit(
     """Train one network by ``recipe`` on the device of the data.
 
     Args:
-        recipe: not an ensemble's.
+        recipe: of one network, or of an ensemble that is trained jointly.
         train: what is trained on.
         validation: chooses the best epoch.
         classes: K.
@@ -108,25 +119,27 @@ def fit(
         UsageError: the recipe does not suit the images; see :func:`check_suits`.
         RunError: the checkpoint belongs to another recipe, seed or number of images, or is damaged.
     """
-    check_suits(recipe, train.images, classes)
+    check_suits(recipe, train.images, classes, soft_labels=train.labels.is_floating_point())
     with torch.random.fork_rng(devices=[train.images.device] if train.images.is_cuda else []):
         return _fit(recipe, train, validation, classes, seed, checkpoint, report, stop)
 
 
-def check_suits(recipe: Recipe, images: Tensor, classes: int) -> None:
+def check_suits(recipe: Recipe, images: Tensor, classes: int, *, soft_labels: bool = False) -> None:
     """Raise :class:`UsageError` where a recipe (not an ensemble's) cannot train on these images, as stored.
 
-    Unknown loss, model, argument or setting; fewer images than one batch; a model for images of another shape.
+    Objectives that cannot be trained by; an unknown model or argument; fewer images than one batch; a model for images
+    of another shape.
     """
-    check_settings(f"loss '{recipe.loss}'", LOSSES.find(recipe.loss).function, _loss_settings(recipe))
+    mixed = mixes(recipe.augmentation) or soft_labels
+    check_objectives(recipe.objectives, recipe.epochs, recipe.label_smoothing, mixed=mixed)
     if len(images) < recipe.batch_size:
         raise UsageError(f"{len(images)} training images are fewer than one batch of {recipe.batch_size}")
     shape = tuple(images.shape[1:])
-    arguments = recipe.architecture(classes)["arguments"]
-    what = f"model '{recipe.model}' with {arguments} does not suit images of shape {shape}"
+    name, arguments = recipe.architecture(classes).values()
+    what = f"model '{name}' with {arguments} does not suit images of shape {shape}"
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
-            logits = build_model(recipe.model, **arguments).eval()(torch.zeros(1, *shape))
+            logits = build_model(name, **arguments).eval()(torch.zeros(1, *shape))
         except (RuntimeError, TypeError, ValueError) as error:
             raise UsageError(f"{what} ({error}); change model or model_arguments") from error
     if logits.shape != (1, classes):
@@ -148,9 +161,9 @@ def _fit(
     architecture = recipe.architecture(classes)
     model = build_model(architecture["name"], **architecture["arguments"])
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss_function, loss_settings = LOSSES[recipe.loss].function, _loss_settings(recipe)
     optimizer = make_optimizer(model, recipe)
     averaged = Averaged(model, recipe.averaging) if recipe.averaging else None
+    terms = [Term(objective, recipe.epochs, recipe.label_smoothing) for objective in recipe.objectives]
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and native_bf16(device))
     precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
     facts = {
@@ -159,30 +172,33 @@ def _fit(
         "number of images": len(train.labels),
         "precision": "bf16" if bf16 else "float32",
     }
-    state = _State(0, {}, -1.0, 0, [])
+    state = _State()
     if checkpoint is not None and checkpoint.exists():
-        state = _restore(checkpoint, facts, model, optimizer, averaged)
+        state = _restore(checkpoint, facts, model, optimizer, averaged, terms)
 
     def save() -> None:
         if checkpoint is not None:
             groups = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer), "best": state.best}
-            rest = {"step": state.step, "accuracy": state.accuracy, "at_chance": state.at_chance}
             averages = {"averaged": averaged.state} if averaged else {}
-            save_tensors(checkpoint, groups | averages, facts | rest | {"history": state.history})
+            kept = {f"objective {number}": term.state for number, term in enumerate(terms)}
+            save_tensors(checkpoint, groups | averages | kept, facts | state.facts())
 
     all_targets = train.labels
     if mixes(recipe.augmentation) and not all_targets.is_floating_point():
         all_targets = nn.functional.one_hot(all_targets, classes).float()
+    threats = recipe.threats
+    replays = int(recipe.objectives[0].settings.get("replays", 1))
     steps_per_epoch = len(train.labels) // recipe.batch_size
     steps = recipe.epochs * steps_per_epoch
     order = torch.empty(0)
-    started, since, accuracy = time.perf_counter(), state.step, None
+    started, since, score = time.perf_counter(), state.step, None
     model.train()
     while state.step < steps:
         epoch, place = divmod(state.step, steps_per_epoch)
         if place == 0 or not len(order):
             shuffled = host_generator(seed, "order", epoch).permutation(len(train.labels))
             order = torch.from_numpy(shuffled).to(device)
+        place //= replays
         batch = order[place * recipe.batch_size : (place + 1) * recipe.batch_size]
         rng = Randomness(seed, batch, ("training", epoch))
         images = train.images[batch]
@@ -194,52 +210,69 @@ def _fit(
         _seed_generator(device, derive(seed, "step", state.step))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, state.step, steps, steps_per_epoch)
+        seen = Batch(images, targets, rng, state.step / steps, setbacks=state.setbacks)
         with precision:
-            loss = loss_function(model, Batch(images, targets, rng, state.step / steps), **loss_settings)
+            losses = [term(model, replace(seen, state=term.state)) for term in terms]
+            loss = sum((it for it in losses if it is not None), start=torch.zeros((), device=device))
         optimizer.zero_grad()
-        loss.backward()
-        if recipe.gradient_clip:
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
-        optimizer.step()
+        if loss.requires_grad:
+            loss.backward()
+            if recipe.gradient_clip:
+                nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
+            optimizer.step()
         if averaged:
             averaged.update(model, state.step)
         state.step += 1
 
         epoch_ends = state.step % steps_per_epoch == 0
         if epoch_ends or time.perf_counter() - started > SECONDS_BETWEEN_UPDATES:
-            latest_loss = _finite(float(loss.detach()), recipe, state.step)
+            latest_loss = check_finite(float(loss.detach()), recipe, state.step)
             images_per_second = (state.step - since) * recipe.batch_size / (time.perf_counter() - started)
             if epoch_ends:
                 weights = averaged.state if averaged else floating_state(model)
                 accuracy = validation_accuracy(model, weights, validation, precision)
-                state.history.append({"epoch": epoch + 1, "loss": latest_loss, "validation_accuracy": accuracy})
-                if accuracy > state.accuracy:
-                    state.accuracy, state.best = accuracy, {name: value.clone() for name, value in weights.items()}
-                _check_collapse(state, accuracy, validation.labels, recipe, last=state.step == steps)
+                robust = robust_accuracy(model, weights, validation, threats, precision) if threats else 0.0
+                score = Score(robust, accuracy)
+                row = {"epoch": epoch + 1, "loss": latest_loss, "validation_accuracy": accuracy}
+                state.history.append(row | ({"robust_accuracy": robust} if threats else {}))
+                lost = has_lost_robustness(score, state.score, validation.labels)
+                if score > state.score:
+                    state.score, state.best = score, {name: value.clone() for name, value in weights.items()}
+                state.at_chance = check_collapse(
+                    accuracy, state.at_chance, validation.labels, recipe, epoch + 1, steps_per_epoch
+                )
+                if lost:
+                    _go_back(state, score, model, optimizer, averaged)
                 save()
-            report(Update(state.step, steps, latest_loss, accuracy, images_per_second))
+            accuracy, robust = (score.accuracy, score.robust_accuracy) if score else (None, None)
+            under_attack = robust if threats else None
+            report(Update(state.step, steps, latest_loss, accuracy, images_per_second, under_attack))
             started, since = time.perf_counter(), state.step
         if state.step < steps and stop():
             if not epoch_ends:
                 save()
             raise Stopped(f"stopped at step {state.step} of {steps} of '{recipe.name}'; go on with --resume")
-    return Fitted({**model.state_dict(), **state.best}, state.accuracy, state.history)
+    best = {**model.state_dict(), **state.best}
+    robust = state.score.robust_accuracy if threats else None
+    return Fitted(best, state.score.accuracy, state.history, robust, tuple(state.notes))
 
 
-def validation_accuracy(
-    model: nn.Module, weights: dict[str, Tensor], split: Split, precision: torch.autocast | None = None
-) -> float:
-    """The accuracy on ``split`` of the model with these weights in place of its own, which stay as they are."""
-    right = 0
-    precision = precision or torch.autocast(split.images.device.type, enabled=False)
-    with frozen_evaluation(model), torch.no_grad(), precision:
-        for images, labels in zip(
-            split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
-        ):
-            floats = images.float() / 255 if images.dtype == torch.uint8 else images
-            logits = functional_call(model, weights, floats.contiguous(memory_format=torch.channels_last))
-            right += int((logits.argmax(1) == labels).sum())
-    return right / len(split.labels)
+def _go_back(
+    state: _State, score: Score, model: nn.Module, optimizer: torch.optim.Optimizer, averaged: Averaged | None
+) -> None:
+    """Go on from the best epoch's weights, with an optimizer that has forgotten how it left them."""
+    model.load_state_dict(state.best, strict=False)
+    optimizer.state.clear()
+    if averaged:
+        for name, value in state.best.items():
+            averaged.state[name].copy_(value)
+    state.setbacks += 1
+    state.notes.append(
+        f"in epoch {len(state.history)} the accuracy under attack on validation images fell from "
+        f"{state.score.robust_accuracy:.1%} to {score.robust_accuracy:.1%}, as where a network learns to fool the "
+        f"attack that it is trained on (catastrophic overfitting); training went back to the best epoch and on with "
+        f"{1 + state.setbacks} times as many, shorter steps of attack"
+    )
 
 
 def _seed_generator(device: torch.device, seed: int) -> None:
@@ -250,13 +283,13 @@ def _seed_generator(device: torch.device, seed: int) -> None:
         torch.manual_seed(seed)
 
 
-def _loss_settings(recipe: Recipe) -> dict[str, float]:
-    smoothing = {"label_smoothing": recipe.label_smoothing} if recipe.label_smoothing else {}
-    return {**recipe.loss_settings, **smoothing}
-
-
 def _restore(
-    path: Path, facts: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, averaged: Averaged | None
+    path: Path,
+    facts: dict[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    averaged: Averaged | None,
+    terms: Sequence[Term],
 ) -> _State:
     groups, found = load_tensors(path)
     for key, value in facts.items():
@@ -268,25 +301,8 @@ def _restore(
         for name, value in groups["averaged"].items():
             averaged.state[name].copy_(value)
     device = next(model.parameters()).device
+    for number, term in enumerate(terms):
+        term.state.update({name: value.to(device) for name, value in groups.get(f"objective {number}", {}).items()})
     best = {name: value.to(device) for name, value in groups.get("best", {}).items()}
-    return _State(found["step"], best, found["accuracy"], found["at_chance"], found["history"])
-
-
-def _finite(loss: float, recipe: Recipe, step: int) -> float:
-    if loss - loss != 0:
-        raise HardyError(
-            f"training '{recipe.name}' has collapsed: the loss is {loss} at step {step}; "
-            f"lower learning_rate (now {recipe.learning_rate:g}) or set gradient_clip"
-        )
-    return loss
-
-
-def _check_collapse(state: _State, accuracy: float, labels: Labels, recipe: Recipe, *, last: bool) -> None:
-    chance = float(labels.bincount().max()) / len(labels)
-    # A margin that shrinks as chance nears 1, so that two very unequal classes leave room above it.
-    state.at_chance = state.at_chance + 1 if accuracy <= chance + 0.2 * chance * (1 - chance) else 0
-    if state.at_chance >= PATIENCE_AT_CHANCE or (last and state.at_chance):
-        raise HardyError(
-            f"training '{recipe.name}' has collapsed: validation accuracy {accuracy:.1%} is at chance after "
-            f"{len(state.history)} epochs; lower learning_rate (now {recipe.learning_rate:g}) or raise warm_up"
-        )
+    kept = {it.name: found[it.name] for it in fields(_State) if it.name != "best"}
+    return _State(**{**kept, "best": best, "score": Score(*kept["score"])})

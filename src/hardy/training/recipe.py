@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from hardy.augmentations import Settings, check_augmentation
 from hardy.errors import UsageError, unknown
+from hardy.threats import ThreatModel
+from hardy.training.objectives import Objective
 
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["one_cycle", "cosine", "exponential", "constant"]
@@ -41,9 +43,11 @@ class Recipe:
         averaging: decay of the exponential moving average of weights and batch-norm statistics; 0 turns it off.
         gradient_clip: largest l2 norm of the gradient; 0 turns clipping off.
         precision: of the forward and backward pass; ``auto`` takes bf16 where the device computes it natively.
-        loss: the name of the loss; its settings are ``loss_settings``.
+        objectives: what is minimized: the sum of these losses, each with its settings and weight.
         augmentation: names and settings, applied in order; see :func:`hardy.augmentations.augment`.
-        members: recipes of an ensemble's members, trained one after another; the ensemble has no training of its own.
+        members: recipes of an ensemble's members.
+        joint: train the members as one network, by this recipe, on attacks of the whole; else they are trained one
+            after another, each by its own recipe, and the rest of this one does not count.
     """
 
     name: str
@@ -62,19 +66,34 @@ class Recipe:
     averaging: float = _within(0.0, 0.99999, 0.0)
     gradient_clip: float = _within(0.0, 1e6, 0.0)
     precision: Precision = "auto"
-    loss: str = "cross_entropy"
-    loss_settings: Mapping[str, float] = field(default_factory=dict)
+    objectives: tuple[Objective, ...] = (Objective("cross_entropy"),)
     augmentation: Mapping[str, Settings] = field(default_factory=dict)
     members: tuple[Recipe, ...] = ()
+    joint: bool = False
 
     def __post_init__(self) -> None:
-        if not self.members:
+        if self.joint or not self.members:
             _check(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Recipe:
+        """From what :meth:`to_dict` gave, also where a recipe still had a single loss."""
+        fields = dict(stored)
+        if "loss" in fields:
+            fields["objectives"] = [{"loss": fields.pop("loss"), "settings": fields.pop("loss_settings", {})}]
+        fields["objectives"] = tuple(Objective.from_json(it) for it in fields["objectives"])
+        fields["members"] = tuple(cls.from_dict(it) for it in fields.get("members", ()))
+        return cls(**fields)
 
     @property
     def networks(self) -> tuple[Recipe, ...]:
         """A recipe per network that is trained: the members', or the recipe itself."""
-        return self.members or (self,)
+        return (self,) if self.joint or not self.members else self.members
+
+    @property
+    def threats(self) -> tuple[ThreatModel, ...]:
+        """The threat models that the objectives train against, each once."""
+        return tuple(dict.fromkeys(threat for objective in self.objectives for threat in objective.threats))
 
     def architecture(self, classes: int) -> dict[str, Any]:
         """Name and arguments of the model, as a run stores them."""
@@ -89,6 +108,8 @@ class Recipe:
     def with_settings(self, settings: Mapping[str, str]) -> Recipe:
         """The recipe with some fields set from text, as on the command line; an ensemble's members all get them.
 
+        ``LOSS.NAME`` is a setting of the objective with that loss, ``LOSS.weight`` its weight.
+
         Raises:
             UsageError: no such field (with the nearest names), or a value that does not fit it.
 
@@ -99,18 +120,24 @@ class Recipe:
         """
         if not settings:
             return self
-        if self.members:
+        if self.members and not self.joint:
             return dataclasses.replace(self, members=tuple(it.with_settings(settings) for it in self.members))
-        values = {key: _parse(key, text) for key, text in settings.items()}
-        return dataclasses.replace(self, **values)
+        values = {key: _parse(key, text) for key, text in settings.items() if "." not in key}
+        changed = dataclasses.replace(self, **values)
+        for key, text in settings.items():
+            if "." in key:
+                changed = dataclasses.replace(changed, objectives=_with_setting(changed.objectives, key, text))
+        return changed
 
 
 def _parse(key: str, text: str) -> Any:
     hints = get_type_hints(Recipe)
-    settable = hints.keys() - {"name", "description", "members"}
+    settable = hints.keys() - {"name", "description", "members", "joint"}
     if key not in settable:
         raise unknown("setting", key, settable)
     hint = hints[key]
+    if key == "objectives":
+        return _parse_objectives(text)
     if get_origin(hint) is Literal and text not in get_args(hint):
         raise unknown(f"value of {key}", text, get_args(hint))
     if hint is str or get_origin(hint) is Literal:
@@ -123,6 +150,31 @@ def _parse(key: str, text: str) -> Any:
         kind = {int: "a whole number", float: "a number"}.get(hint, "a JSON object")
         raise UsageError(f"--set {key}={text}: {key} is {kind}")
     return value
+
+
+def _parse_objectives(text: str) -> tuple[Objective, ...]:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, list):
+        raise UsageError(f"--set objectives={text}: objectives is a JSON list of losses' names or mappings")
+    return tuple(Objective.from_json(value) for value in values)
+
+
+def _with_setting(objectives: tuple[Objective, ...], key: str, text: str) -> tuple[Objective, ...]:
+    loss, _, name = key.partition(".")
+    losses = [objective.loss for objective in objectives]
+    if loss not in losses:
+        raise unknown("objective", loss, losses)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    place = losses.index(loss)
+    stored = dataclasses.asdict(objectives[place])
+    stored |= {"weight": value} if name == "weight" else {"settings": {**stored["settings"], name: value}}
+    return (*objectives[:place], Objective.from_json(stored), *objectives[place + 1 :])
 
 
 def _check(recipe: Recipe) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from hardy.registry import Registry
+from hardy.training.objectives import Objective
 from hardy.training.recipe import Recipe
 
 # What An et al. train with; they report the best epoch on the test split, hardy the best on the validation split.
@@ -79,18 +80,46 @@ FAST = Recipe(
     learning_rate=1e-2,
     averaging=0.98,
 )
-TRADES = Recipe(
-    name="trades",
-    description="adversarially trained for linf 0.3, six minutes on two cores",
-    model="strided",
-    epochs=14,
-    batch_size=256,
-    learning_rate=3e-3,
-    schedule="cosine",
-    warm_up=0.1,
-    averaging=0.995,
-    loss="trades",
-    loss_settings={"eps": 0.3, "steps": 5, "step_size": 0.1, "beta": 2.0, "ramp": 0.3},
+# The radius grows over the first third: from the start at its full size, training may never begin to learn.
+_HARDENED: dict[str, Any] = {
+    "model": "strided",
+    "batch_size": 256,
+    "learning_rate": 3e-3,
+    "schedule": "cosine",
+    "warm_up": 0.1,
+    "averaging": 0.995,
+}
+_LINF = {"eps": 0.3, "steps": 5, "step_size": 0.1, "ramp": 0.3}
+_BALLS = {"linf": 0.3, "l2": 2.0, "l1": 10.0, "steps": 10, "rel_step_size": 0.25, "ramp": 0.3}
+
+
+def _hardened(name: str, description: str, epochs: int, loss: str, settings: dict[str, Any]) -> Recipe:
+    return Recipe(name, description, epochs=epochs, objectives=(Objective(loss, settings),), **_HARDENED)
+
+
+TRADES = _hardened(
+    "trades",
+    "adversarially trained for linf 0.3, six minutes on two cores",
+    14,
+    "trades",
+    {**_LINF, "beta": 2.0},
+)
+HARDENED = (
+    _hardened("madry", "cross-entropy on adversarial images, linf 0.3", 14, "adversarial", _LINF),
+    _hardened(
+        "fast-adversarial",
+        "the fast gradient method with a guard, linf 0.3; three gradients per image",
+        14,
+        "adversarial",
+        {"eps": 0.3, "steps": 1, "step_size": 0.375, "ramp": 0.3},
+    ),
+    _hardened("free", "images and weights share their gradients, linf 0.3", 14, "free", {"eps": 0.3, "replays": 4}),
+    TRADES,
+    _hardened("mart", "MART, linf 0.3", 14, "mart", {**_LINF, "beta": 2.0}),
+    _hardened("multi-norm", "linf 0.3, l2 2.0 and l1 10 at once, one norm per batch (E-AT)", 20, "eat", _BALLS),
+    _hardened("multi-norm-max", "the same by the worst norm of each image (MAX)", 8, "worst_norm", _BALLS),
+    _hardened("multi-norm-avg", "the same by the mean over the norms (AVG)", 8, "mean_norm", _BALLS),
+    _hardened("multi-norm-msd", "the same by one search over the union (MSD)", 10, "msd", _BALLS),
 )
 CNN = Recipe(
     name="cnn",
@@ -126,7 +155,7 @@ RECIPES: Registry[Recipe] = Registry(
         FAST,
         AUGMENTED,
         CNN,
-        TRADES,
+        *HARDENED,
         *[_study_net(model) for model in _SIMPLE],
         _ensemble(
             "ensemble3", "the study's ensemble: 4,546,332 parameters, GELU", [_study_net(m) for m in _SIMPLE[:3]]

@@ -19,9 +19,10 @@ from hardy.progress import progress_bars
 from hardy.rng import derive
 from hardy.runs import Run, environment, holds_out
 from hardy.training.interrupt import stop_on_signal
-from hardy.training.loop import Fitted, Split, Update, check_suits, fit
+from hardy.training.loop import Fitted, Update, check_suits, fit
 from hardy.training.recipe import Recipe
 from hardy.training.recipes import RECIPES
+from hardy.training.selection import Split
 
 Report = Callable[[str, Update], None]
 
@@ -88,6 +89,8 @@ def train(
     found = run.manifest.get("training")
     if found is None and "schema" in run.manifest and len(run.manifest) > 1:
         raise RunError(f"{out} holds a run that was not trained here; choose another --out")
+    if found is not None:
+        found["recipe"] = Recipe.from_dict(found["recipe"]).to_dict()
     for key, value in settings.items():
         if found is not None and found[key] != value:
             what = {"hashes": "version of the data"}.get(key, key)
@@ -117,7 +120,7 @@ def train(
                     train_split,
                     validation_split,
                     classes,
-                    seed=derive(seed, "member", number) if recipe.members else seed,
+                    seed=derive(seed, "member", number) if recipe.members and not recipe.joint else seed,
                     checkpoint=checkpoints / f"{number}.safetensors",
                     report=lambda update, name=network.name: tell(name, update),
                     stop=stop,
@@ -134,7 +137,8 @@ def _new_folder(name: str) -> Path:
 
 
 def _finish(run: Run, recipe: Recipe, fitted: list[Fitted], seconds: float) -> None:
-    prefixes = [f"members.{number}." for number in range(len(fitted))] if recipe.members else [""]
+    apart = recipe.members and not recipe.joint
+    prefixes = [f"members.{number}." for number in range(len(fitted))] if apart else [""]
     weights = {
         prefix + name: value.detach().cpu().contiguous()
         for prefix, network in zip(prefixes, fitted, strict=True)
@@ -147,7 +151,9 @@ def _finish(run: Run, recipe: Recipe, fitted: list[Fitted], seconds: float) -> N
         "status": "trained",
         "seconds_since_last_resume": round(seconds, 2),
         "networks": [
-            {"name": network.name, "validation_accuracy": result.accuracy, "history": result.history}
+            {"name": network.name, "validation_accuracy": result.accuracy}
+            | ({} if result.robust_accuracy is None else {"robust_accuracy": result.robust_accuracy})
+            | {"notes": list(result.notes), "history": result.history}
             for network, result in zip(recipe.networks, fitted, strict=True)
         ],
     }

@@ -1,0 +1,25 @@
+"""Losses by name, one file per family."""
+
+from __future__ import annotations
+
+from hardy.training.losses.adversarial import adversarial, free, mart, trades
+from hardy.training.losses.clean import cross_entropy
+from hardy.training.losses.loss import LOSSES, Batch, Loss, LossFunction, register_loss
+from hardy.training.losses.multi_norm import eat, mean_norm, msd, worst_norm
+
+__all__ = [
+    "LOSSES",
+    "Batch",
+    "Loss",
+    "LossFunction",
+    "adversarial",
+    "cross_entropy",
+    "eat",
+    "free",
+    "mart",
+    "mean_norm",
+    "msd",
+    "register_loss",
+    "trades",
+    "worst_norm",
+]
