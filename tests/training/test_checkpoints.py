@@ -19,6 +19,7 @@ from hardy.training.checkpoint import load_tensors, optimizer_tensors, restore_o
 from hardy.training.optimization import make_optimizer
 
 replace = dataclasses.replace
+CLEAN = Objective("cross_entropy")
 EAT = {"steps": 1, "linf": 0.1, "l2": 1.0, "l1": 3.0}
 LINF = {"eps": 0.1, "steps": 1, "step_size": 0.1}
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -27,6 +28,11 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "trades": LINF | {"beta": 1.0, "ramp": 0.3},
     "mart": LINF | {"beta": 1.0},
     **dict.fromkeys(("eat", "worst_norm", "mean_norm", "msd"), EAT),
+}
+BESIDE: dict[str, dict[str, Any]] = {
+    "consistency": {},
+    "exposure": {"source": "synthetic:noise"},
+    "energy_margin": {"source": "synthetic:noise", "eps": 0.1, "steps": 1},
 }
 GROUPS = {
     "model": {"a": torch.arange(3), "b.c/d": torch.ones(2, 2, dtype=torch.bfloat16)},
@@ -135,13 +141,20 @@ def test_a_restored_optimiser_takes_the_same_next_step(tmp_path: Path, optimizer
         {"model": "cnn", "model_arguments": {}},
         {"precision": "bf16"},
         *({"objectives": (Objective(loss, settings),)} for loss, settings in OBJECTIVES.items()),
-        {"objectives": (Objective("cross_entropy", {}, Weight(steps=((1, 0.9), (1, 0.5)))), Objective("eat", EAT))},
+        *({"objectives": (CLEAN, Objective(loss, settings, Weight(0.5)))} for loss, settings in BESIDE.items()),
+        {"objectives": (replace(CLEAN, weight=Weight(steps=((1, 0.9), (1, 0.5)))), Objective("eat", EAT))},
     ],
-    ids=["adamw", "no averaging", "adam", "sgd", "dropout", "bf16", *OBJECTIVES, "two objectives"],
+    ids=["adamw", "no averaging", "adam", "sgd", "dropout", "bf16", *OBJECTIVES, *BESIDE, "two objectives"],
 )
 def test_an_interrupted_training_ends_with_the_same_weights(
-    quick: Recipe, some_digits: Split, validation_digits: Split, tmp_path: Path, changes: dict[str, Any]
+    quick: Recipe,
+    some_digits: Split,
+    validation_digits: Split,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
 ) -> None:
+    monkeypatch.setattr("hardy.training.outliers.MADE", 50)
     # The searches of adversarial objectives take longer, and need no more images to differ.
     size = 10 if "objectives" in changes else 100
     recipe = replace(quick, batch_size=size, **changes)

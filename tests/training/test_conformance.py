@@ -24,23 +24,28 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "free": {"eps": 0.2, "replays": 2},
     "trades": {"eps": 0.2, "steps": 4, "step_size": 0.1, "beta": 3.0, "ramp": 0.5},
     "mart": {"eps": 0.2, "steps": 2, "step_size": 0.1, "beta": 3.0},
+    "consistency": {},
+    "exposure": {"source": "synthetic"},
+    "energy_margin": {"source": "synthetic"},
     **{name: {"steps": 3} for name in ("eat", "worst_norm", "mean_norm", "msd")},
 }
 # With these the loss is the cross-entropy of images that do not depend on the labels, and something without labels.
 STILL: dict[str, dict[str, Any]] = {
     "adversarial": {"eps": 0.0},
     "free": {"eps": 0.0},
-    "mart": {},
     **{name: {"linf": 1e-9, "l2": 0.0, "l1": 0.0} for name in ("eat", "worst_norm", "mean_norm", "msd")},
 }
 
+UNLABELED = {"consistency", "exposure", "energy_margin"}
 losses = pytest.mark.parametrize("name", LOSSES)
+labeled = pytest.mark.parametrize("name", [name for name in LOSSES if name not in UNLABELED])
 recipes = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 
 def batch(count: int = 6, side: int = 28) -> Batch:
     images = torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(0))
-    return Batch(images, torch.arange(count) % 3, Randomness(0, torch.arange(count), ("training", 0)), 1.0)
+    rng = Randomness(0, torch.arange(count), ("training", 0))
+    return Batch(images, torch.arange(count) % 3, rng, 1.0, images.flip(2))
 
 
 @losses
@@ -69,12 +74,13 @@ def test_a_loss_is_one_repeatable_number_that_trains_everything_and_leaves_modes
 
 
 @losses
-def test_a_loss_smooths_labels_and_has_a_docstring(name: str) -> None:
-    check_settings(name, LOSSES[name].function, SETTINGS[name] | {"label_smoothing": 0.1})
+def test_a_loss_smooths_the_labels_that_it_takes_and_has_a_docstring(name: str) -> None:
+    smoothing = {} if name in UNLABELED else {"label_smoothing": 0.1}
+    check_settings(name, LOSSES[name].function, SETTINGS[name] | smoothing)
     assert LOSSES[name].function.__doc__
 
 
-@pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if not loss.hard_labels])
+@pytest.mark.parametrize("name", [it for it, loss in LOSSES.items() if it not in UNLABELED and not loss.hard_labels])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_soft_labels_weigh_the_cross_entropy_of_each_class(name: str, smoothing: float) -> None:
     model, given = seeded_linear(3, 6), batch(side=6)
@@ -91,7 +97,7 @@ def test_soft_labels_weigh_the_cross_entropy_of_each_class(name: str, smoothing:
     torch.testing.assert_close(loss - rest, (torch.stack(hard).reshape(6, 3) * soft).sum(1).mean())
 
 
-@losses
+@labeled
 def test_one_hot_labels_are_labels(name: str) -> None:
     model, given = seeded_linear(3, 6), batch(side=6)
     one_hot = nn.functional.one_hot(given.targets, 3).float()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from hardy.training.checkpoint import load_tensors, optimizer_tensors, restore_o
 from hardy.training.losses import Batch
 from hardy.training.objectives import Term, check_objectives
 from hardy.training.optimization import Averaged, floating_state, learning_rate, make_optimizer
+from hardy.training.outliers import check_source, outliers_of
 from hardy.training.recipe import Recipe
 from hardy.training.selection import (
     Score,
@@ -99,6 +100,7 @@ def fit(
     checkpoint: Path | None = None,
     report: Callable[[Update], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
+    data_dir: str | Path | None = None,
 ) -> Fitted:
     """Train one network by ``recipe`` on the device of the data.
 
@@ -112,6 +114,7 @@ def fit(
             from it, to the same weights as without the interruption (same machine, same number of threads).
         report: called with the progress, a few times per second.
         stop: asked after every step whether to stop.
+        data_dir: where to look first for the outliers that objectives name.
 
     Raises:
         Stopped: ``stop`` returned True.
@@ -119,19 +122,30 @@ def fit(
         UsageError: the recipe does not suit the images; see :func:`check_suits`.
         RunError: the checkpoint belongs to another recipe, seed or number of images, or is damaged.
     """
-    check_suits(recipe, train.images, classes, soft_labels=train.labels.is_floating_point())
+    check_suits(recipe, train.images, classes, soft_labels=train.labels.is_floating_point(), data_dir=data_dir)
     with torch.random.fork_rng(devices=[train.images.device] if train.images.is_cuda else []):
-        return _fit(recipe, train, validation, classes, seed, checkpoint, report, stop)
+        return _fit(recipe, train, validation, classes, seed, checkpoint, report, stop, data_dir)
 
 
-def check_suits(recipe: Recipe, images: Tensor, classes: int, *, soft_labels: bool = False) -> None:
+def check_suits(
+    recipe: Recipe,
+    images: Tensor,
+    classes: int,
+    *,
+    soft_labels: bool = False,
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+) -> None:
     """Raise :class:`UsageError` where a recipe (not an ensemble's) cannot train on these images, as stored.
 
-    Objectives that cannot be trained by; an unknown model or argument; fewer images than one batch; a model for images
-    of another shape.
+    Objectives that cannot be trained by; outliers that are missing or measured on; an unknown model or argument; fewer
+    images than one batch; a model for images of another shape.
     """
     mixed = mixes(recipe.augmentation) or soft_labels
     check_objectives(recipe.objectives, recipe.epochs, recipe.label_smoothing, mixed=mixed)
+    for objective in recipe.objectives:
+        if "source" in objective.settings:
+            check_source(objective.settings["source"], images, data, data_dir)
     if len(images) < recipe.batch_size:
         raise UsageError(f"{len(images)} training images are fewer than one batch of {recipe.batch_size}")
     shape = tuple(images.shape[1:])
@@ -155,6 +169,7 @@ def _fit(
     checkpoint: Path | None,
     report: Callable[[Update], None],
     stop: Callable[[], bool],
+    data_dir: str | Path | None,
 ) -> Fitted:
     device = train.images.device
     torch.default_generator.manual_seed(derive(seed, "initial weights"))
@@ -163,7 +178,12 @@ def _fit(
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, recipe)
     averaged = Averaged(model, recipe.averaging) if recipe.averaging else None
-    terms = [Term(objective, recipe.epochs, recipe.label_smoothing) for objective in recipe.objectives]
+    sources = {str(it.settings["source"]) for it in recipe.objectives if "source" in it.settings}
+    outliers = {source: outliers_of(source, train.images, seed, data_dir) for source in sources}
+    terms = [
+        Term(it, recipe.epochs, recipe.label_smoothing, outliers.get(str(it.settings.get("source"))))
+        for it in recipe.objectives
+    ]
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and native_bf16(device))
     precision = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
     facts = {
@@ -212,7 +232,7 @@ def _fit(
             group["lr"] = learning_rate(recipe, state.step, steps, steps_per_epoch)
         seen = Batch(images, targets, rng, state.step / steps, setbacks=state.setbacks)
         with precision:
-            losses = [term(model, replace(seen, state=term.state)) for term in terms]
+            losses = [term(model, seen) for term in terms]
             loss = sum((it for it in losses if it is not None), start=torch.zeros((), device=device))
         optimizer.zero_grad()
         if loss.requires_grad:

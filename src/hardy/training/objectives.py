@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hardy.errors import UsageError
 from hardy.threats import ThreatModel
 from hardy.training.losses import LOSSES, Batch
+from hardy.training.outliers import drawn_outliers
 from hardy.validation import check_settings
 
 
@@ -72,7 +73,7 @@ class Objective:
 
     @property
     def threats(self) -> tuple[ThreatModel, ...]:
-        """The threat models that it trains against."""
+        """The threat models that its loss trains against."""
         loss = LOSSES.find(self.loss)
         defaults = {name: it.default for name, it in loss.parameters.items() if it.default is not it.empty}
         return loss.threats(**{**defaults, **self.settings})
@@ -129,8 +130,10 @@ def _check_objective(objective: Objective, epochs: int, label_smoothing: float, 
     threats = objective.threats
     if loss.hard_labels and mixed:
         raise UsageError(f"{what} needs one label per image, and augmentation mixes them; leave out mixup and cutmix")
-    for name in ("steps", "replays"):
-        if settings.get(name) == 0:
+    # Outliers need not be moved: without a radius they are trained on as they are.
+    attacked = {name: loss.parameters[name].default for name in ("steps", "replays") if name in loss.parameters}
+    for name, default in attacked.items():
+        if settings.get(name, default) == 0 and ("source" not in settings or settings.get("eps")):
             raise UsageError(f"{what}: {name} is 0, so that there would be no attack; it is at least 1")
     if settings.get("ramp", 0) > 1:
         raise UsageError(f"{what}: ramp is {settings['ramp']:g}: eps would still be growing at the end of training; "
@@ -158,8 +161,11 @@ def _largest(weight: Weight) -> float:
 class Term:
     """An objective while it is trained by: its loss, what that is called with, and what it keeps from step to step."""
 
-    def __init__(self, objective: Objective, epochs: int, label_smoothing: float) -> None:
+    def __init__(
+        self, objective: Objective, epochs: int, label_smoothing: float, outliers: Tensor | None = None
+    ) -> None:
         self.objective = objective
+        self.outliers = outliers
         self.state: dict[str, Tensor] = {}
         self._epochs = epochs
         self._function = LOSSES.find(objective.loss).function
@@ -168,4 +174,8 @@ class Term:
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor | None:
         """The weighted loss; None where the weight is 0."""
         weight = self.objective.weight.at(batch.progress, self._epochs)
-        return weight * self._function(model, batch, **self._arguments) if weight else None
+        if not weight:
+            return None
+        outliers = None if self.outliers is None else drawn_outliers(self.outliers, batch.rng)
+        own = replace(batch, outliers=outliers, state=self.state)
+        return weight * self._function(model, own, **self._arguments)

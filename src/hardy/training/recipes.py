@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from hardy.registry import Registry
-from hardy.training.objectives import Objective
+from hardy.training.objectives import Objective, Weight
 from hardy.training.recipe import Recipe
 
 # What An et al. train with; they report the best epoch on the test split, hardy the best on the validation split.
@@ -121,6 +121,40 @@ HARDENED = (
     _hardened("multi-norm-avg", "the same by the mean over the norms (AVG)", 8, "mean_norm", _BALLS),
     _hardened("multi-norm-msd", "the same by one search over the union (MSD)", 10, "msd", _BALLS),
 )
+_EXPOSURE = Objective("exposure", {"source": "synthetic"}, Weight(0.5))
+_CONSISTENCY = Objective("consistency", {"severity": 3.0}, Weight(4.0))
+COMBINED = (
+    replace(
+        COMPACT,
+        name="exposed",
+        description="the small network, unsure about outliers of hardy's own making",
+        objectives=(Objective("cross_entropy"), _EXPOSURE),
+    ),
+    replace(
+        COMPACT,
+        name="exposed-energy",
+        description="the same by a margin of the energy",
+        objectives=(Objective("cross_entropy"), Objective("energy_margin", {"source": "synthetic"}, Weight(0.1))),
+    ),
+    replace(
+        COMPACT,
+        name="consistent",
+        description="the small network, which answers alike on several views of an image (AugMix)",
+        objectives=(Objective("cross_entropy"), _CONSISTENCY),
+    ),
+    replace(
+        TRADES,
+        name="all-round",
+        description="TRADES, outliers moved by an attacker, and AugMix's views at once",
+        objectives=(
+            *TRADES.objectives,
+            Objective(
+                "exposure", {"source": "synthetic", "eps": 0.3, "steps": 3, "step_size": 0.15, "ramp": 0.3}, Weight(0.5)
+            ),
+            _CONSISTENCY,
+        ),
+    ),
+)
 CNN = Recipe(
     name="cnn",
     description="the study's CNN of 21,840 parameters",
@@ -156,6 +190,7 @@ RECIPES: Registry[Recipe] = Registry(
         AUGMENTED,
         CNN,
         *HARDENED,
+        *COMBINED,
         *[_study_net(model) for model in _SIMPLE],
         _ensemble(
             "ensemble3", "the study's ensemble: 4,546,332 parameters, GELU", [_study_net(m) for m in _SIMPLE[:3]]

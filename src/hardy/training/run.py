@@ -22,6 +22,7 @@ from hardy.training.interrupt import stop_on_signal
 from hardy.training.loop import Fitted, Update, check_suits, fit
 from hardy.training.recipe import Recipe
 from hardy.training.recipes import RECIPES
+from hardy.training.seen import seen_in_training
 from hardy.training.selection import Split
 
 Report = Callable[[str, Update], None]
@@ -99,12 +100,17 @@ def train(
         shutil.rmtree(checkpoints, ignore_errors=True)
         return run
     for network in recipe.networks:
-        check_suits(network, training_set.images, classes)
+        check_suits(network, training_set.images, classes, data=data, data_dir=data_dir)
     run.manifest |= {
         "model": recipe.architecture(classes),
         "classes": list(training_set.classes),
         "input": list(training_set.images.shape[1:]),
-        "training": settings | {"status": "training", "environment": environment(describe(on), hashes)},
+        "training": settings
+        | {
+            "status": "training",
+            "seen": seen_in_training(recipe, data, data_dir),
+            "environment": environment(describe(on), hashes),
+        },
     }
     run.save()
 
@@ -124,6 +130,7 @@ def train(
                     checkpoint=checkpoints / f"{number}.safetensors",
                     report=lambda update, name=network.name: tell(name, update),
                     stop=stop,
+                    data_dir=data_dir,
                 )
             )
     _finish(run, recipe, fitted, time.perf_counter() - started)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hardy.training.losses.adversarial import adversarial, free, mart, trades
 from hardy.training.losses.clean import cross_entropy
+from hardy.training.losses.consistency import consistency
+from hardy.training.losses.exposure import energy_margin, exposure
 from hardy.training.losses.loss import LOSSES, Batch, Loss, LossFunction, register_loss
 from hardy.training.losses.multi_norm import eat, mean_norm, msd, worst_norm
 
@@ -13,8 +15,11 @@ __all__ = [
     "Loss",
     "LossFunction",
     "adversarial",
+    "consistency",
     "cross_entropy",
     "eat",
+    "energy_margin",
+    "exposure",
     "free",
     "mart",
     "mean_norm",
