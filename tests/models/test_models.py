@@ -14,7 +14,17 @@ from helpers.docs import run_examples
 from torch import Tensor, nn
 
 from hardy.errors import UsageError
-from hardy.models import MODELS, Ensemble, SimpleNet, build_model, parameter_count, predict_logits, register
+from hardy.models import (
+    MODELS,
+    Ensemble,
+    InputRamps,
+    SimpleNet,
+    build_model,
+    parameter_count,
+    predict_logits,
+    register,
+    straight_through,
+)
 from hardy.models.study import SIMPLE_NETS
 
 STUDY_ENSEMBLE = ("kernel3", "kernel5", "kernel7")
@@ -68,6 +78,37 @@ def test_the_small_cnn_has_the_studys_size() -> None:
 @pytest.mark.parametrize(("name", "count"), [("kernel3", 1_124_180), ("kernel5", 1_128_180), ("kernel7", 2_291_972)])
 def test_the_simple_networks_have_the_published_sizes(name: str, count: int) -> None:
     assert without_convolution_biases(build_model(name)) == count
+
+
+def test_the_strided_network_is_as_it_was_unless_it_is_told_otherwise() -> None:
+    assert parameter_count(build_model("strided")) == 839_018
+    assert {name.partition(".")[0] for name in build_model("strided").state_dict()} == {
+        "conv1",
+        "conv2",
+        "hidden",
+        "head",
+    }
+    larger = build_model("strided", width=8, depth=2, hidden=16, group_norm=True, channels=3, size=12, classes=4)
+    assert larger(torch.rand(2, 3, 12, 12)).shape == (2, 4)
+    # An example's answer does not depend on its batch.
+    batch = torch.rand(3, 3, 12, 12)
+    torch.testing.assert_close(larger(batch)[:1], larger(batch[:1]))
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_ramps_are_cut_and_gradients_pass_straight_through_on_request(learnable: bool) -> None:
+    ramps = InputRamps([0.3, 0.5], slope=2.0, learnable=learnable)
+    pixels = torch.tensor([0.0, 0.2, 0.5, 1.0]).reshape(1, 1, 2, 2).requires_grad_()
+    expected = torch.tensor([[0.0, 0.3, 0.9, 1.0], [0.0, 0.0, 0.5, 1.0]])
+    torch.testing.assert_close(ramps(pixels).flatten(2)[0], expected)
+    (cut,) = torch.autograd.grad(ramps(pixels).sum(), pixels)
+    with straight_through(ramps):
+        torch.testing.assert_close(ramps(pixels).flatten(2)[0], expected)
+        (passed,) = torch.autograd.grad(ramps(pixels).sum(), pixels)
+    assert cut.flatten().tolist() == [0.0, 2.0, 4.0, 0.0]
+    assert passed.flatten().tolist() == [4.0, 4.0, 4.0, 4.0]
+    assert not ramps.straight_through
+    assert all(it.requires_grad == learnable for it in ramps.parameters())
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu"])

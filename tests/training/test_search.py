@@ -7,6 +7,7 @@ import torch
 from helpers.classifiers import Linear, SmallNet
 from torch import nn
 
+from hardy.models import InputRamps
 from hardy.threats import Norm, ThreatModel
 from hardy.training.search import step_up, union_of_worst, worst_images
 
@@ -65,3 +66,22 @@ def test_of_each_example_the_worst_is_taken() -> None:
     first, second = torch.zeros(3, 1, 2, 2), torch.ones(3, 1, 2, 2)
     taken = union_of_worst([first, second], [torch.tensor([1.0, 0.0, 5.0]), torch.tensor([0.0, 1.0, 7.0])])
     assert taken[:, 0, 0, 0].tolist() == [0.0, 1.0, 1.0]
+
+
+def test_the_search_passes_straight_through_ramps_that_are_cut() -> None:
+    model, _ = two_class()
+    behind = nn.Sequential(InputRamps([0.5], slope=1000.0), model)
+    # White and black pixels, on which every ramp is cut: the gradient itself is zero.
+    images = (torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    labels = behind(images).argmax(1)
+    threat = ThreatModel("linf", 0.6)
+    worst = worst_images(
+        behind,
+        images,
+        threat,
+        lambda logits: nn.functional.cross_entropy(logits, labels, reduction="sum"),
+        images,
+        steps=5,
+        step_size=0.3,
+    )
+    assert (behind(worst).argmax(1) != labels).all()

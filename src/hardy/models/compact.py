@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
+from hardy.models.ramps import InputRamps
 from hardy.validation import Images, Logits
+
+_GROUPS = 4
 
 
 class Compact(nn.Module):
@@ -44,18 +49,56 @@ class Strided(nn.Module):
     """Two convolutions of stride 2 and two linear layers, without batch norm: 839,018 parameters for ten classes.
 
     The network that adversarial training is quickest with: no pooling to search through, no statistics to disturb.
+
+    Args:
+        classes: K.
+        channels: of the images.
+        size: side of the images.
+        width: channels after the first convolution; twice as many after the second.
+        depth: further convolutions, of stride 1, after each of the two.
+        hidden: width of the hidden linear layer.
+        group_norm: normalize after each convolution, within an example, so that attacks and batches do not meet.
+        ramps: centers of clipped ramps at the input, see :class:`InputRamps`; none by default.
+        slope: of the ramps.
+        learn_ramps: train the ramps' centers and slopes.
     """
 
-    def __init__(self, classes: int = 10, *, channels: int = 1, size: int = 28) -> None:
+    def __init__(
+        self,
+        classes: int = 10,
+        *,
+        channels: int = 1,
+        size: int = 28,
+        width: int = 32,
+        depth: int = 0,
+        hidden: int = 256,
+        group_norm: bool = False,
+        ramps: Sequence[float] = (),
+        slope: float = 2.0,
+        learn_ramps: bool = False,
+    ) -> None:
         super().__init__()
         side = size // 2 // 2
-        self.conv1 = nn.Conv2d(channels, 32, 4, stride=2, padding=1)
-        self.conv2 = nn.Conv2d(32, 64, 4, stride=2, padding=1)
-        self.hidden = nn.Linear(64 * side * side, 256)
-        self.head = nn.Linear(256, classes)
+        self.ramps = InputRamps(ramps, slope=slope, learnable=learn_ramps) if ramps else nn.Identity()
+        self.conv1 = nn.Conv2d(channels * max(1, len(ramps)), width, 4, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(width, 2 * width, 4, stride=2, padding=1)
+        self.hidden = nn.Linear(2 * width * side * side, hidden)
+        self.head = nn.Linear(hidden, classes)
+        self.after1 = _further(width, depth, group_norm)
+        self.after2 = _further(2 * width, depth, group_norm)
 
     def forward(self, images: Images) -> Logits:
-        x = nn.functional.relu(self.conv1(images))
-        x = nn.functional.relu(self.conv2(x))
+        x = self.after1(self.conv1(self.ramps(images)))
+        x = self.after2(self.conv2(x))
         # Channels last: in that layout nothing is copied, and the gradient comes back in the order that it went.
         return self.head(nn.functional.relu(self.hidden(x.permute(0, 2, 3, 1).flatten(1))))
+
+
+def _further(width: int, depth: int, group_norm: bool) -> nn.Sequential:
+    """What comes after a convolution: activation, and so many more convolutions with theirs."""
+    layers: list[nn.Module] = []
+    for number in range(1 + depth):
+        layers += [nn.Conv2d(width, width, 3, padding=1)] if number else []
+        layers += [nn.GroupNorm(_GROUPS, width)] if group_norm else []
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers)

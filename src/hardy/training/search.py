@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hardy.attacks.attack import steepest
 from hardy.attacks.projections import project_l1_in_box
+from hardy.models import straight_through
 from hardy.threats import ThreatModel
 from hardy.validation import Images, Logits, frozen_evaluation
 
@@ -35,7 +36,7 @@ def worst_images(
     """Climb ``objective`` from ``start`` inside the ball around ``images``; the last image, float32 (N, C, H, W).
 
     The model is in evaluation mode meanwhile, as the search must not move batch-norm statistics, and its parameters
-    are frozen, as their gradients would be wasted.
+    are frozen, as their gradients would be wasted. Gradients pass straight through input ramps.
 
     Args:
         model: is left in the modes that it was in.
@@ -47,7 +48,7 @@ def worst_images(
         step_size: length of a step in the norm of the threat model; at most its radius is used.
     """
     current = start
-    with frozen_evaluation(model):
+    with frozen_evaluation(model), straight_through(model):
         for _ in range(steps):
             gradient = input_gradient(model, current, objective)
             current = step_up(current, gradient, images, threat, step_size)

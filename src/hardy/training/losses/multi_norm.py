@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hardy.models import straight_through
 from hardy.threats import NORMS, ThreatModel
 from hardy.training.losses.adversarial import ramped
 from hardy.training.losses.loss import Batch, register_loss
@@ -133,7 +134,7 @@ def msd(
     """
     threats = _ramped(balls(linf=linf, l2=l2, l1=l1), ramp, batch.progress)
     current = batch.images
-    with frozen_evaluation(model):
+    with frozen_evaluation(model), straight_through(model):
         for _ in range(int(steps)):
             gradient = input_gradient(model, current, lambda logits: _loss_each(logits, batch.targets).sum())
             with torch.no_grad():
