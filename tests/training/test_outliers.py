@@ -148,7 +148,7 @@ def test_what_training_saw_is_in_the_manifest(tmp_path: Path, monkeypatch: pytes
     assert run.manifest["training"]["seen"] == {
         "datasets": {f"{data}/train": load_dataset(f"{data}/train").sha256},
         "outlier_families": ["noise", "strokes"],
-        "corruption_families": ["shear"],
+        "augmentations": ["blur", "shear"],
     }
     fine = save(tmp_path / "fine.npz", np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8))
     pair = Recipe("pair", "", members=(recipe, replace(TINY, objectives=(Objective("exposure", {"source": fine}),))))

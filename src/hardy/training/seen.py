@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hardy.augmentations import Steps
-from hardy.corruptions import CORRUPTIONS
 from hardy.data import load_dataset
 from hardy.training.objectives import Objective
 from hardy.training.outliers import families_of, is_synthetic
@@ -25,7 +24,8 @@ def seen_in_training(recipe: Recipe, data: str, data_dir: str | Path | None = No
     """What training saw besides its own dataset, as JSON values, by which an evaluation marks its figures.
 
     Returns:
-        ``datasets`` with their hashes; ``outlier_families``; ``corruption_families``, which augmentation imitates.
+        ``datasets`` with their hashes; ``outlier_families``; ``augmentations``, with the families of corruptions that
+        they imitate.
     """
     sources = sorted({str(it.settings["source"]) for one in recipe.networks for it in _exposed(one)})
     named = [source for source in sources if not is_synthetic(source)]
@@ -35,7 +35,7 @@ def seen_in_training(recipe: Recipe, data: str, data_dir: str | Path | None = No
     return {
         "datasets": {source: load_dataset(source, data_dir).sha256 for source in [f"{data}/train", *named]},
         "outlier_families": sorted({it for source in {*sources} - {*named} for it in families_of(source)}),
-        "corruption_families": sorted(imitated & CORRUPTIONS.keys()),
+        "augmentations": sorted(imitated),
     }
 
 
@@ -48,4 +48,5 @@ def _names(steps: Steps) -> Iterator[str]:
         name = key.partition(":")[0]
         if name == "one_of":
             yield from _names({inner: it for inner, it in settings.items() if inner != "probability"})
-        yield name
+        else:
+            yield name
