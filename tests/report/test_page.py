@@ -3,12 +3,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.reports import NASTY, Page, estimate, scorecard
+from helpers.reports import NASTY, PGD, Page, estimate, scorecard
 from markdown_it import MarkdownIt
 from rich.console import Console
 
@@ -326,3 +327,24 @@ def test_the_terminal_shows_the_headline_and_counts(tmp_path):
     assert "accuracy on one class" not in said.lower()
     assert re.search(r"✓ good +Clean images: right 98\.0 %", said)
     assert "14 figures, 1 warning, 1 skipped" in said
+
+
+def test_what_makes_a_figure_suspect_stands_beside_it_everywhere(tmp_path: Path) -> None:
+    reason = "gradients seem to be masked: the gradient is zero"
+    suspect = estimate("robust_accuracy", 0.95, prop="adversarial", headline=True, setting=PGD, warnings=(reason,))
+    card = scorecard(estimates=[estimate("accuracy", headline=True), suspect])
+    page = Page(written(tmp_path, card, sections()))
+    assert page.words.count("⚠ suspect") >= 2
+    assert f"⚠ suspect: {reason}" in page.words
+    assert {"class": "suspect", "title": reason} in page.all("span")
+    write_model_card(tmp_path / "README.md", card)
+    assert " ⚠ | " in (tmp_path / "README.md").read_text(encoding="utf-8")
+    output = io.StringIO()
+    print_scorecard(card, Console(file=output, width=100))
+    shown = output.getvalue()
+    assert "⚠ 9" in shown
+    assert "that is suspect" in shown
+    assert " ".join(reason.split()[:4]) in shown
+    assert json.loads(card.to_json())["estimates"][1]["warnings"] == [reason]
+    assert json.loads(card.to_frame()["warnings"][1]) == [reason]
+    assert (shown.count("⚠"), repr(suspect).count("suspect")) == (2, 1)

@@ -435,6 +435,7 @@ def estimate(prop: str, metric: Metric, seed: int, resamples: int = 500) -> Esti
         n=metric.n,
         higher_is_better=kind.higher_is_better,
         headline=metric.headline,
+        warnings=metric.warnings,
     )
 
 

@@ -224,6 +224,7 @@ class Metric:
         no_interval: why the figure has no interval; empty where it has one.
         chance_band: the middle 95 % of what chance alone makes of the figure, where that is known.
         headline: shown first in the report.
+        warnings: why this very figure may mislead.
     """
 
     kind: MetricKind
@@ -236,6 +237,7 @@ class Metric:
     no_interval: str = ""
     chance_band: tuple[float, float] | None = None
     headline: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataset", self.dataset or self.examples[-1][0])

@@ -55,6 +55,7 @@ class Estimate(Strict):
     n: int = Field(ge=1, description="how many examples the figure is over")
     higher_is_better: bool | None = Field(description="null where neither direction is better")
     headline: bool = Field(default=False, description="shown first in the report")
+    warnings: tuple[str, ...] = Field(default=(), description="why this very figure may mislead")
 
     @model_validator(mode="after")
     def _interval_or_reason(self) -> Estimate:
@@ -71,7 +72,8 @@ class Estimate(Strict):
         return self.value
 
     def __repr__(self) -> str:
-        return f"{self.property}/{self.metric}: {_interval(self)}; {_where(self)}; {self.n} examples"
+        suspect = "".join(f"; suspect: {warning}" for warning in self.warnings)
+        return f"{self.property}/{self.metric}: {_interval(self)}; {_where(self)}; {self.n} examples{suspect}"
 
     __str__ = __repr__
 
@@ -170,12 +172,14 @@ class Scorecard(Strict):
         raise KeyError(f"{'several estimates' if found else 'no estimate'} '{name}': there are {', '.join(near)}")
 
     def to_frame(self) -> pl.DataFrame:
-        """One row per estimate; ``setting`` is JSON text, and ``low`` and ``high`` bound the 95 % interval, if any."""
+        """One row per estimate; ``setting`` and ``warnings`` are JSON text; ``low`` and ``high`` bound the 95 % interval,
+        if any."""
         import polars as pl
 
         names = ("property", "metric", "dataset", "value", "low", "high", "n", "higher_is_better", "headline")
         columns = {name: [getattr(it, name) for it in self.estimates] for name in names}
-        return pl.DataFrame(columns | {"setting": [json.dumps(it.setting) for it in self.estimates]})
+        texts = {name: [json.dumps(getattr(it, name)) for it in self.estimates] for name in ("setting", "warnings")}
+        return pl.DataFrame(columns | texts)
 
     def __repr__(self) -> str:
         lines = [str(it) for it in self.estimates if it.headline]
@@ -186,7 +190,11 @@ class Scorecard(Strict):
     def _repr_html_(self) -> str:
         """What a notebook shows: the headline estimates and the warnings."""
         head = ("Property", "Metric", "Value (95 % interval)", "Measured on", "Examples")
-        rows = [(it.property, it.title, _interval(it), _where(it), f"{it.n:,}") for it in self.estimates if it.headline]
+        rows = [
+            (it.property, it.title, _interval(it) + " ⚠ suspect" * bool(it.warnings), _where(it), f"{it.n:,}")
+            for it in self.estimates
+            if it.headline
+        ]
         table = [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
         return (
             f"<b>{escape(self.subject.name)}</b><table><tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>"

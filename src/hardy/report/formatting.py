@@ -19,7 +19,7 @@ _MOST_DECIMALS = 6
 
 
 class Figure(NamedTuple):
-    """An estimate in words."""
+    """An estimate in words; ``mark`` stands beside the value of one that may mislead."""
 
     property: str
     name: str
@@ -32,6 +32,7 @@ class Figure(NamedTuple):
     n: str
     direction: str
     share: bool
+    mark: str
     estimate: Estimate
 
 
@@ -55,6 +56,7 @@ def figure(estimate: Estimate) -> Figure:
         n=f"{estimate.n:,}",
         direction=direction(estimate.higher_is_better),
         share=share,
+        mark="⚠ suspect" if estimate.warnings else "",
         estimate=estimate,
     )
 

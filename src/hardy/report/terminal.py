@@ -30,9 +30,10 @@ def print_scorecard(scorecard: Scorecard, console: Console) -> None:
         name = Text(figure.question)
         detail = figure.name if figure.name != figure.question else figure.property
         name.append(f"\n{', '.join(filter(None, (detail, figure.setting, figure.dataset)))}", style="dim")
-        table.add_row(
-            name, Text(f"{figure.value} {figure.direction[:1]}".strip(), style="bold"), figure.interval, figure.n
-        )
+        for warning in figure.estimate.warnings:
+            name.append(f"\n{figure.mark}: {warning}", style="yellow")
+        value = " ".join(filter(None, (figure.mark[:1], figure.value, figure.direction[:1])))
+        table.add_row(name, Text(value, style="bold"), figure.interval, figure.n)
     if table.row_count:
         console.print()
         console.print(table)

@@ -141,6 +141,8 @@ def _covers(estimate: Estimate, scorecard: Scorecard) -> _Judgement:
 
 
 def _withstands(estimate: Estimate, scorecard: Scorecard) -> _Judgement:
+    if estimate.warnings:
+        return "poor", f"right {formatting.percent(estimate)} at most, and that is suspect", estimate.value
     level = _level(estimate.value, ATTACKED)
     tried: dict[float, float] = {}
     for other in scorecard.estimates:
