@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hardy.errors import UsageError
 from hardy.rng import Randomness
-from hardy.threats import NORMS, Norm, ThreatModel, project_l1
+from hardy.threats import NORMS, Norm, ThreatModel, gray_radius, project_l1, read_radius, usual_radii
 
 RADII: dict[Norm, tuple[float, ...]] = {
     "linf": (0.0, 0.05, 0.3, 1.0),
@@ -216,3 +216,32 @@ def test_eight_for_eight_255ths_is_refused_in_both_units() -> None:
     assert ThreatModel.checked("linf", 8 / 255) == ThreatModel("linf", 8 / 255)
     assert ThreatModel.checked("linf", 1).eps == 1
     assert ThreatModel.checked("l1", 10) == ThreatModel("l1", 10)
+
+
+def test_usual_radii_follow_the_images() -> None:
+    assert usual_radii((1, 28, 28)) == {"linf": 0.3, "l2": 2.0, "l1": 10.0}
+    assert usual_radii((3, 32, 32)) == {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
+    assert usual_radii((1, 56, 56)) == {"linf": 0.3, "l2": 4.0, "l1": 20.0}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_gray_lies_within_its_radius_of_every_image(norm: Norm) -> None:
+    images = pictures(20, 3, 4, 5).round()
+    threat = ThreatModel(norm, gray_radius(norm, images.shape[1:]))
+    assert bool(threat.contains(torch.full_like(images, 0.5), images).all())
+    if threat.eps > 1:
+        nearer = ThreatModel(norm, threat.eps - 1)
+        assert not bool(nearer.contains(torch.full_like(images, 0.5), images).any())
+
+
+@pytest.mark.parametrize(
+    ("typed", "eps"), [("8/255", 8 / 255), ("0.3", 0.3), (0.3, 0.3), (12, 12.0), (" 1 / 4 ", 0.25)]
+)
+def test_a_radius_is_read_as_what_it_says(typed: float | str, eps: float) -> None:
+    assert read_radius(typed) == eps
+
+
+@pytest.mark.parametrize("typed", ["eight", "8/0", "8/", "/255", "1/2/3", ""])
+def test_what_is_no_radius_is_refused(typed: str) -> None:
+    with pytest.raises(UsageError, match="a number or a fraction"):
+        read_radius(typed)

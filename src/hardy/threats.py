@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -125,6 +126,41 @@ class ThreatModel:
         rank = size.argsort(dim=1, descending=True, stable=True).argsort(1)
         keep = (rank < self.eps).reshape(len(change), 1, *change.shape[2:])
         return change * keep
+
+
+# By norm, with how many values an image has: MNIST's, and CIFAR-10's.
+_ONE_CHANNEL: tuple[dict[Norm, float], int] = ({"linf": 0.3, "l2": 2.0, "l1": 10.0}, 28 * 28)
+_COLOR: tuple[dict[Norm, float], int] = ({"linf": 8 / 255, "l2": 0.5, "l1": 12.0}, 3 * 32 * 32)
+
+
+def usual_radii(shape: Sequence[int]) -> dict[Norm, float]:
+    """The radii that classifiers of images (C, H, W) are commonly held to, by norm.
+
+    Of one channel those of MNIST, at 28x28: linf 0.3, l2 2, l1 10. Of more those of CIFAR-10, at 32x32: linf 8/255,
+    l2 0.5, l1 12. In l2 and l1 they grow with the root of the number of values, so with the side of the image.
+    """
+    radii, values = _ONE_CHANNEL if shape[0] == 1 else _COLOR
+    growth = math.sqrt(math.prod(shape) / values)
+    return {norm: eps if norm == "linf" else float(f"{growth * eps:.3g}") for norm, eps in radii.items()}
+
+
+def gray_radius(norm: Norm, shape: Sequence[int]) -> float:
+    """How far at most an image (C, H, W) is from gray all over; a ball of that radius leaves one class standing."""
+    values = math.prod(shape)
+    return {"linf": 0.5, "l2": 0.5 * math.sqrt(values), "l1": 0.5 * values, "l0": values / shape[0]}[norm]
+
+
+def read_radius(eps: float | str) -> float:
+    """A radius as somebody typed it: a number, or a fraction as in ``8/255``.
+
+    Raises:
+        UsageError: neither.
+    """
+    above, fraction, below = str(eps).partition("/")
+    try:
+        return float(above) / (float(below) if fraction else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"eps '{eps}': type a number or a fraction, as in 0.3 or 8/255") from None
 
 
 def project_l1(change: Tensor, radius: float) -> Tensor:

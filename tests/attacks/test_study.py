@@ -7,15 +7,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.attacking import found_by
+from helpers.attacking import answers, found_by, rng_of, run, undecided
 from helpers.classifiers import Linear, seeded_linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from hardy.attacks import ATTACKS
 from hardy.attacks.attack import Attack
 from hardy.attacks.engine import run_attack
+from hardy.attacks.pgd import highest_loss
 from hardy.data import load_dataset
 from hardy.rng import Randomness
 from hardy.threats import Norm, ThreatModel
@@ -374,3 +376,16 @@ def test_as_strong_as_foolbox(attack: Attack, norm: Norm, peer: str, digit_class
     # Three images of 150: what the draws of noise decide.
     assert (ours <= theirs + 0.02).all(), (ours, theirs)
     assert ours.min() < ours.max()
+
+
+def test_the_highest_loss_is_beyond_the_boundary_at_the_far_corner_of_the_ball() -> None:
+    classifier, images = undecided(2), grey_images()
+    labels, threat = answers(classifier, images), ThreatModel("linf", 0.2)
+    found = highest_loss(classifier, images, labels, threat, rng=rng_of(len(images)), steps=80)
+    ascent = (classifier.weight[1 - labels] - classifier.weight[labels]).sign().reshape(images.shape)
+    torch.testing.assert_close(found, images + 0.2 * ascent.detach(), rtol=0, atol=1e-5)
+    stopped = run(ATTACKS["pgd"], [threat], classifier, images, labels).images
+    with torch.no_grad():
+        ended, boundary = (cross_entropy(classifier(it), labels, reduction="none") for it in (found, stopped))
+    assert bool((ended >= boundary - 1e-4).all())
+    assert ended.mean() > 2 * boundary.mean()

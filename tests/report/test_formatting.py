@@ -67,6 +67,7 @@ def test_rounding_moves_a_figure_by_at_most_a_twentieth_of_its_interval(low, wid
     [
         ({}, ""),
         ({"eps": 0.3, "norm": "linf", "attack": "pgd"}, "PGD, ℓ∞, ε = 0.3"),
+        ({"eps": 8 / 255, "norm": "linf", "attack": "pgd"}, "PGD, ℓ∞, ε = 8/255"),
         ({"attack": "apgd-ce", "norm": "l2", "eps": 1.5}, "APGD-CE, ℓ2, ε = 1.5"),
         ({"attack": "salt_and_pepper"}, "salt and pepper"),
         ({"score": "max_softmax", "coverage": 0.95}, "max softmax, coverage 0.95"),

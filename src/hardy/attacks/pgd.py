@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hardy.attacks.attack import steepest, value_and_gradient
+from hardy.attacks.objectives import log_odds_against
 from hardy.attacks.public import register
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
@@ -70,6 +71,33 @@ def basic_iterative(
     if start is not None:
         return _climb(classifier, images, labels, threat, start, math.ceil(steps / 4), rel_step_size)
     return _climb(classifier, images, labels, threat, images, steps, rel_step_size, clean_gradient)
+
+
+def highest_loss(
+    classifier: Classifier,
+    images: Images,
+    labels: Labels,
+    threat: ThreatModel,
+    *,
+    rng: Randomness,
+    steps: int = 40,
+    rel_step_size: float = 1 / 30,
+) -> Images:
+    """The images with the highest loss of all steps of PGD and the images themselves, whether they are broken or not.
+
+    An attack stops where an image is broken, so at the boundary, where confidence is low by construction.
+    """
+    result, most = images.clone(), log_odds_against(classifier(images), labels)
+    current = threat.random_start(images, rng)
+    for step in range(steps + 1):
+        logits, gradient = value_and_gradient(classifier, current, labels, log_odds_against)
+        loss = log_odds_against(logits, labels)
+        better = loss > most
+        result[better], most[better] = current[better], loss[better]
+        if step < steps:
+            moved = current + rel_step_size * threat.eps * steepest(gradient, threat.norm)
+            current = threat.project(moved, images)
+    return result
 
 
 def _climb(

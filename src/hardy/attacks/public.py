@@ -12,21 +12,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from hardy.attacks.attack import Attack, AttackFunction, value_and_gradient
+from hardy.attacks.attack import Attack, AttackFunction
 from hardy.attacks.engine import AttackResult, Precision, run_attacks
+from hardy.attacks.masking import find_signs, masking_warnings
 from hardy.data.arrays import read_loader
 from hardy.errors import ContractError, UsageError
 from hardy.models import device_of
 from hardy.registry import Registry
 from hardy.rng import Randomness
 from hardy.threats import Norm, ThreatModel
-from hardy.validation import Images, Labels, check_classifier, check_images, frozen_evaluation
+from hardy.validation import Images, Labels, check_classifier, check_images
 
 Array: TypeAlias = Tensor | NDArray[Any]
 
 _CHECKED = 16
-_GRADIENTS_CHECKED = 128
-_TOLERATED_ZERO_GRADIENTS = 0.05
 # Of the examples in docstrings.
 _RADII: Mapping[Norm, float] = {"linf": 8 / 255, "l2": 0.5, "l1": 5.0, "l0": 8.0}
 
@@ -199,8 +198,12 @@ def _attack_model(
         warnings += info.warnings[:-1] if info.classes > classes else info.warnings
     rng = Randomness(seed, torch.arange(len(images), device=device), ("attack",))
     result = run_attacks(model, images, labels, attacks, threats, rng=rng, batch_size=batch_size, precision=precision)
-    if any(attack.gradients for attack in attacks):
-        warnings += _zero_gradients(model, images, labels, result.clean_prediction == labels)
+    if len(images):
+        largest = max(threats, key=lambda threat: threat.eps)
+        signs = find_signs(
+            model, images, labels, result, attacks, largest, pgd=ATTACKS["pgd"], rng=rng, batch_size=batch_size
+        )
+        warnings += masking_warnings(signs)
     result.warnings[:0] = warnings
     return result
 
@@ -223,19 +226,3 @@ def _tensors(images: Array | DataLoader[Any], labels: Array | None) -> tuple[Ima
     if (labels < 0).any():
         raise ContractError(f"labels: {int(labels.min())} is no class; labels are integers from 0 to K-1")
     return images, labels.long()
-
-
-def _zero_gradients(model: nn.Module, images: Images, labels: Labels, right: Tensor) -> list[str]:
-    chosen = right.nonzero().squeeze(1)[:_GRADIENTS_CHECKED]
-    if not len(chosen):
-        return []
-    with frozen_evaluation(model):
-        _, gradient = value_and_gradient(model, images[chosen], labels[chosen])
-    zero = float((gradient.flatten(1) == 0).all(1).float().mean())
-    if zero <= _TOLERATED_ZERO_GRADIENTS:
-        return []
-    warning = (
-        f"the gradient is exactly zero on {zero:.0%} of the right answers; attacks that follow it see nothing there: "
-        "compare with square or hop_skip_jump, which need none"
-    )
-    return [warning]

@@ -8,17 +8,26 @@ from typing import Annotated
 
 import typer
 
-from hardy.cli.options import Data, DataDir, Device, Json, Seed, print_json
+from hardy.cli.options import AllowRandom, Data, DataDir, Device, Json, Seed, print_json
 from hardy.errors import UsageError
 from hardy.files import check_writable
+
+# Of Square, per image, where gradients seem to be masked.
+_QUERIES = 3000
 
 
 def attack(
     subject: Annotated[str, typer.Argument(help="The folder of a run or a bundle, or package.module:callable.")],
     attack: Annotated[str, typer.Option(help="An attack or a suite; 'hardy list attacks' shows them.")],
-    eps: Annotated[float, typer.Option(help="The radius, for pixels in [0, 1]; for l0 a number of pixels.")],
     out: Annotated[Path, typer.Option(help="The safetensors file to write the adversarial images to.")],
     norm: Annotated[str, typer.Option(help="linf, l2, l1 or l0.")] = "linf",
+    eps: Annotated[
+        str | None,
+        typer.Option(
+            help="The radius, for pixels in [0, 1], as in 0.3 or 8/255; for l0 a number of pixels. By default what is "
+            "usual for such images."
+        ),
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="A safetensors file for package.module:callable.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many test images.")] = 1000,
     seed: Seed = 0,
@@ -26,6 +35,7 @@ def attack(
     data: Data = "mnist",
     data_dir: DataDir = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 500,
+    allow_random: AllowRandom = False,
     json: Json = False,
 ) -> None:
     """Attack a classifier and save the adversarial images, losslessly, to be scored on any classifier."""
@@ -35,42 +45,71 @@ def attack(
         raise UsageError(f"--out {out} exists; choose another file")
 
     check_writable(out)
-    from hardy.attacks import get_attacks, run_attacks
+    import torch
+
+    from hardy.attacks import ATTACKS, get_attacks, run_attacks
+    from hardy.attacks.around import get_around, with_gradient
+    from hardy.attacks.masking import find_signs, masking_warnings
     from hardy.data import load_dataset
     from hardy.data.saved import SavedSet, write_saved_set
     from hardy.devices import choose_device
     from hardy.evaluation.subject import check_on_dataset, load_subject
     from hardy.metrics import wilson
     from hardy.rng import Randomness
-    from hardy.threats import ThreatModel
+    from hardy.threats import ThreatModel, read_radius, usual_radii
 
-    threat = ThreatModel.checked(norm, eps)
     attacks = get_attacks(attack, norm)
+    typed = None if eps is None else ThreatModel.checked(norm, read_radius(eps))
     loaded = load_subject(subject, weights)
     source = load_dataset(f"{data}/test", data_dir)
+    usual = usual_radii(source.images.shape[1:])
+    if typed is None and norm not in usual:
+        raise UsageError(f"--eps is missing: nothing is usual in {norm}")
+    threat = typed or ThreatModel.checked(norm, usual[norm])  # type: ignore[index]
     on = choose_device(device)
     classifier = loaded.classifier.to(on)
-    check_on_dataset(classifier, source, on)
+    info = check_on_dataset(classifier, source, on, allow_random=allow_random)
+    classifier = with_gradient(classifier, source.floats(torch.arange(1)).to(on))
 
     indices = source.measuring_order()[:limit].to(on)
     images, labels = source.floats(indices.cpu()).to(on), source.labels[indices.cpu()].to(on)
     started = time.perf_counter()
-    outcome = run_attacks(
-        classifier, images, labels, attacks, [threat], rng=Randomness(seed, indices, ("attack",)), batch_size=batch_size
+    streams = Randomness(seed, indices, ("attack",))
+    outcome = run_attacks(classifier, images, labels, attacks, [threat], rng=streams, batch_size=batch_size)
+    signs = find_signs(
+        classifier, images, labels, outcome, attacks, threat, pgd=ATTACKS["pgd"], rng=streams, batch_size=batch_size
     )
+    warnings = [*info.warnings, *outcome.warnings, *masking_warnings(signs)]
+    left = outcome.min_norm > threat.eps
+    around = None
+    if masking_warnings(signs) and left.any():
+        found, tried = get_around(
+            classifier,
+            images[left],
+            labels[left],
+            [threat],
+            rng=streams.select(left),
+            n_queries=_QUERIES,
+            batch_size=batch_size,
+        )
+        around = {
+            "robust_accuracy": int((found.min_norm > threat.eps).sum()) / len(indices),
+            "found_by": {name: int((found.attack == number).sum()) for number, name in enumerate(tried)},
+        }
+        outcome.images[left] = found.images
     seconds = time.perf_counter() - started
     facts = {
         "dataset": source.name,
         "sha256": source.sha256,
         "attack": attack,
         "norm": norm,
-        "eps": eps,
+        "eps": threat.eps,
         "subject": loaded.name,
         "weights_sha256": loaded.weights_sha256,
         "seed": seed,
     }
     write_saved_set(out, SavedSet(outcome.images.cpu(), labels.cpu(), indices.cpu(), facts))
-    stands = int((outcome.min_norm > eps).sum())
+    stands = int((outcome.min_norm > threat.eps).sum())
     low, high = wilson(stands, len(indices))
     result = {
         "clean_accuracy": float((outcome.clean_prediction == labels).float().mean()),
@@ -82,14 +121,23 @@ def attack(
         "gradients": outcome.count.gradients,
         "seconds": round(seconds, 2),
         "found_by": {one.name: int((outcome.attack == number).sum()) for number, one in enumerate(attacks)},
+        "warnings": warnings,
+        "around_masking": around,
     }
     if json:
         print_json(facts | result)
         return
     typer.echo(f"clean accuracy   {result['clean_accuracy']:.2%}")
     interval = f"95 % interval {low:.2%} to {high:.2%}, n = {len(indices)}"
-    typer.echo(f"robust accuracy  {result['robust_accuracy']:.2%}  ({interval})")
+    suspect = "  ⚠ suspect" if around is not None else ""
+    typer.echo(f"robust accuracy  {result['robust_accuracy']:.2%}  ({interval}){suspect}")
     for name, found in result["found_by"].items():
         typer.echo(f"  {name}: {found} broken")
+    if around is not None:
+        typer.echo(f"worst of all     {around['robust_accuracy']:.2%}  (with what gets around masked gradients)")
+        for name, found_around in around["found_by"].items():
+            typer.echo(f"  {name}: {found_around} broken")
+    for warning in warnings:
+        typer.echo(f"⚠ {warning}")
     typer.echo(f"{result['queries']:,} queries, {result['gradients']:,} gradients, {seconds:.1f} s")
     typer.echo(f"saved: {out}; score it elsewhere with 'hardy evaluate SUBJECT --adversarial {out}'")

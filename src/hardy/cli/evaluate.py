@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hardy.cli.options import DATA_HELP, DataDir, Device, Json, Ood, Resize, Resume, Seed, ValidationShare
+from hardy.cli.options import DATA_HELP, AllowRandom, DataDir, Device, Json, Ood, Resize, Resume, Seed, ValidationShare
 from hardy.errors import UsageError
 
 
@@ -39,10 +39,13 @@ def evaluate(
     adversarial: Annotated[
         list[Path] | None, typer.Option(help="Adversarial images of 'hardy attack' to score as well; may be repeated.")
     ] = None,
+    norm: Annotated[str | None, typer.Option(help="The norm that attacks are held to; several by default.")] = None,
+    eps: Annotated[
+        list[str] | None,
+        typer.Option(help="A radius in it, as in 0.3 or 8/255; may be repeated. By default what is usual."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once; the records do not depend on it.")] = 500,
-    allow_random: Annotated[
-        bool, typer.Option("--allow-random", help="Measure a classifier that answers differently each time.")
-    ] = False,
+    allow_random: AllowRandom = False,
     resume: Resume = False,
     json: Json = False,
 ) -> None:
@@ -74,6 +77,8 @@ def evaluate(
         seed=seed,
         device=device,
         adversarial=adversarial or (),
+        norm=norm,
+        eps=eps or None,
         batch_size=batch_size,
         resume=resume,
         allow_random=allow_random,

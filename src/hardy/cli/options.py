@@ -30,6 +30,9 @@ ValidationShare = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option(help="Where to look for datasets first.", envvar="HARDY_DATA", show_default=False)
 ]
+AllowRandom = Annotated[
+    bool, typer.Option("--allow-random", help="Take a classifier that answers differently each time.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 

@@ -22,7 +22,9 @@ class Budget:
     standard_attacks: int | None = 500  # examples under the standard suite of attacks
     standard_norms: tuple[str, ...] = ("linf", "l2", "l1")  # which the suite runs in
     masking: int = 128  # examples that are checked for masked gradients
-    surrogate: bool = True  # whether these checks train a network to transfer attacks from
+    surrogate: bool = True  # whether a network is trained to transfer attacks from
+    # Queries of the black-box attack per image, where gradients seem to be masked.
+    around_queries: int = 3000
     # By attack, settings that differ from its own.
     attack_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     attacked_predictions: int | None = 500  # examples whose confidence under attack is measured
@@ -50,6 +52,7 @@ BUDGETS: dict[str, Budget] = {
         standard_attacks=50,
         standard_norms=("linf",),
         masking=0,
+        around_queries=1000,
         attacked_predictions=100,
         corrupted=500,
         corruptions=tuple(PUBLISHED),
@@ -69,6 +72,7 @@ BUDGETS: dict[str, Budget] = {
         name="full",
         simple_attacks=None,
         standard_attacks=None,
+        around_queries=10_000,
         attacked_predictions=1000,
         corrupted=None,
         every_severity=True,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hardy.data import Dataset, available
-from hardy.errors import DataError
+from hardy.errors import DataError, UsageError
 from hardy.evaluation.budget import Budget
 from hardy.evaluation.framework import EvaluationContext, Measurement, Property, Skipped
 from hardy.evaluation.sources import Sources
+from hardy.threats import ThreatModel, read_radius, usual_radii
 
 # What the registry's datasets of the role 'shift' are a shift of.
 _SHIFTED = "mnist/test"
@@ -22,11 +24,15 @@ def make_context(
     limit: int | None = None,
     adversarial: Sequence[str | Path] = (),
     members: int = 0,
+    *,
+    norm: str | None = None,
+    eps: float | str | Sequence[float | str] | None = None,
 ) -> EvaluationContext:
     """What there is to measure on: the test split, what is fitted on, and the other datasets that are at hand.
 
     Raises:
         DataError: the user's folder does not exist, data is damaged, or a named dataset's images are of another shape.
+        UsageError: a norm or a radius that makes no sense.
     """
     test = sources(sources.test)
     shape = _shape(test)
@@ -64,7 +70,22 @@ def make_context(
         shape=shape,
         members=members,
         train=sources.train,
+        **_threats(_shape(test), norm, eps),
     )
+
+
+def _threats(
+    shape: tuple[int, ...], norm: str | None, eps: float | str | Sequence[float | str] | None
+) -> dict[str, Any]:
+    if norm is None and eps is None:
+        return {}
+    norm = norm or "linf"
+    usual = usual_radii(shape).get(ThreatModel.checked(norm, 0).norm)
+    given = usual if eps is None else eps
+    if given is None or given == []:
+        raise UsageError(f"eps is missing: nothing is usual in {norm}")
+    found = {read_radius(each) for each in ([given] if isinstance(given, float | int | str) else given)}
+    return {"norm": norm, "eps": tuple(sorted(ThreatModel.checked(norm, each).eps for each in found))}
 
 
 def _shape(dataset: Dataset) -> tuple[int, ...]:

@@ -102,6 +102,8 @@ def evaluate(
     device: str = "auto",
     data_dir: str | Path | None = None,
     adversarial: Sequence[str | Path] = (),
+    norm: str | None = None,
+    eps: float | str | Sequence[float | str] | None = None,
     batch_size: int = SHARD,
     resume: bool = False,
     allow_random: bool = False,
@@ -132,6 +134,8 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda``, …
         data_dir: where to look for datasets first.
         adversarial: files of adversarial images of the test split, as ``hardy attack`` writes, to be scored as well.
+        norm: which norm attacks are held to; by default several, each with radii that are usual for such images.
+        eps: the radius or radii in it, as numbers or as text like ``8/255``.
         batch_size: images at once; the records do not depend on it.
         resume: go on with the evaluation in ``out``, and add properties that it does not have.
         allow_random: measure a classifier that answers differently each time.
@@ -143,7 +147,8 @@ def evaluate(
         ContractError: the classifier does not keep its contract.
         DataError: what is no images with labels.
         RunError: the folder holds something else, or an evaluation with other settings.
-        UsageError: unknown property, budget or dataset; a limit below 1; validation images that are test images too.
+        UsageError: unknown property, budget or dataset; a limit below 1; a norm or a radius that makes no sense;
+            validation images that are test images too.
 
     Example:
         >>> import hardy, torch
@@ -164,6 +169,8 @@ def evaluate(
         seed=seed,
         device=device,
         adversarial=adversarial,
+        norm=norm,
+        eps=eps,
         batch_size=batch_size,
         resume=resume,
         allow_random=allow_random,
@@ -185,6 +192,8 @@ def measure(
     seed: int = 0,
     device: str = "auto",
     adversarial: Sequence[str | Path] = (),
+    norm: str | None = None,
+    eps: float | str | Sequence[float | str] | None = None,
     batch_size: int = SHARD,
     resume: bool = False,
     allow_random: bool = False,
@@ -205,7 +214,8 @@ def measure(
     test = sources(sources.test)
     with _moved_to(on, subject.classifier) as classifier:
         info = check_on_dataset(classifier, test, on, allow_random=allow_random)
-        context = make_context(sources, info.classes, budget, limit, adversarial, member_count(classifier))
+        members = member_count(classifier)
+        context = make_context(sources, info.classes, budget, limit, adversarial, members, norm=norm, eps=eps)
         hashes = {name: sources(name).sha256 for name in dict.fromkeys([*context.sizes, *sources.in_memory])}
         manifest = EvaluationManifest(
             seed=seed,
@@ -305,7 +315,7 @@ def _check_same(run: Run, before: EvaluationManifest, now: EvaluationManifest) -
     different = {
         "seed": before.seed != now.seed,
         "classifier": before.weights_sha256 != now.weights_sha256,
-        "plan (budget, limit, or datasets at hand)": before.context != now.context,
+        "plan (budget, limit, norm and radii, or datasets at hand)": before.context != now.context,
         "data": before.data != now.data,
     }
     for what, differs in different.items():

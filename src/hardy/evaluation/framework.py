@@ -136,6 +136,8 @@ class EvaluationContext:
         shape: of the images, (C, H, W).
         members: how many members the classifier has if it is an ensemble, else 0.
         train: what the classifier was trained on, for detectors; None where that is not at hand.
+        norm: which norm attacks are held to; every usual one if empty.
+        eps: their radii in it, ascending.
     """
 
     dataset: str
@@ -151,6 +153,8 @@ class EvaluationContext:
     shape: tuple[int, ...] = (1, 28, 28)
     members: int = 0
     train: str | None = None
+    norm: str = ""
+    eps: tuple[float, ...] = ()
 
     def examples(self, dataset: str, at_most: int | None = None) -> int:
         """How many examples of ``dataset`` a measurement takes: all, unless the limit or ``at_most`` says fewer."""

@@ -172,8 +172,8 @@ class Scorecard(Strict):
         raise KeyError(f"{'several estimates' if found else 'no estimate'} '{name}': there are {', '.join(near)}")
 
     def to_frame(self) -> pl.DataFrame:
-        """One row per estimate; ``setting`` and ``warnings`` are JSON text; ``low`` and ``high`` bound the 95 % interval,
-        if any."""
+        """One row per estimate; ``setting`` and ``warnings`` are JSON text, and ``low`` and ``high`` bound the 95 %
+        interval, if any."""
         import polars as pl
 
         names = ("property", "metric", "dataset", "value", "low", "high", "n", "higher_is_better", "headline")

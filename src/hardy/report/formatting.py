@@ -105,6 +105,8 @@ def setting_words(setting: Mapping[str, object]) -> str:
 
 def _pair_words(key: str, value: object) -> str:
     name = key.replace("_", " ")
+    if key == "eps":
+        return f"ε = {radius_words(value)}"
     match value:
         case bool():
             return name if value else f"not {name}"
@@ -112,13 +114,20 @@ def _pair_words(key: str, value: object) -> str:
             value = f"{value:g}"
     if key == "norm":
         return _NORMS.get(str(value), str(value))
-    if key == "eps":
-        return f"ε = {value}"
     if key in _SPEAKS_FOR_ITSELF:
         parts = re.split("[-_]", str(value))
         return "-".join(parts).upper() if parts[0] in _ACRONYMS else str(value).replace("_", " ")
     counts = isinstance(value, int) and name.endswith("s") and not name.endswith("ss")
     return f"{value} {name}" if counts else f"{name} {value}"
+
+
+def radius_words(eps: object) -> str:
+    """A radius as it was meant: 0.3 and 1.5, but 8/255."""
+    if not isinstance(eps, float):
+        return str(eps)
+    levels, short = 255 * eps, f"{eps:g}"
+    fraction = len(short) > 5 and abs(levels - round(levels)) < 1e-6 * levels
+    return f"{round(levels)}/255" if fraction else short
 
 
 def flat(content: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:

@@ -150,12 +150,20 @@ def _withstands(estimate: Estimate, scorecard: Scorecard) -> _Judgement:
         if same and other.setting.get("norm") == estimate.setting.get("norm") and "eps" in other.setting:
             eps = float(other.setting["eps"])
             tried[eps] = min(other.value, tried.get(eps, 1.0))
-    fell = [eps for eps, value in sorted(tried.items()) if value < ATTACKED[0]]
+    fell = [formatting.radius_words(eps) for eps, value in sorted(tried.items()) if value < ATTACKED[0]]
     if level != "poor" or not fell:
         return level, f"right {formatting.percent(estimate)}", estimate.value
-    if fell[0] == min(tried) and len(tried) > 1:
-        return level, f"falls to the smallest perturbation tried (ε = {fell[0]:g})", estimate.value
-    return level, f"right {formatting.percent(estimate)}; most images fall by ε = {fell[0]:g}", estimate.value
+    if fell[0] == formatting.radius_words(min(tried)) and len(tried) > 1:
+        return (
+            level,
+            f"falls to the smallest perturbation tried (ε = {fell[0]})",
+            estimate.value,
+        )
+    return (
+        level,
+        f"right {formatting.percent(estimate)}; most images fall by ε = {fell[0]}",
+        estimate.value,
+    )
 
 
 def _unknown(estimate: Estimate, _: Scorecard) -> _Judgement:

@@ -26,7 +26,7 @@ from hardy.evaluation.charts import LineChart
 from hardy.evaluation.evaluate import estimate
 from hardy.evaluation.framework import EvaluationContext
 from hardy.evaluation.properties import PROPERTIES
-from hardy.evaluation.properties.calibration.measure import ATTACK, EPS, NORM
+from hardy.evaluation.properties.calibration.measure import attack_setting
 from hardy.evaluation.properties.calibration.metrics import BINS
 from hardy.evaluation.validation_fits import MEMBERS_FIRST
 from hardy.metrics import ece, ece_noise_floor, max_calibration_error, nll, rms_calibration_error
@@ -148,7 +148,7 @@ class TestCalibrators:
 
     def test_under_attack_the_calibrator_is_the_one_fitted_on_clean_images(self) -> None:
         measured = calibratable_results()
-        attack = {"attack": ATTACK, "norm": NORM, "eps": EPS}
+        attack = attack_setting(measured.context)
         # Here the records of attacked images are those of clean ones.
         for setting in ({}, {"calibrator": "temperature"}):
             assert value(found("calibration", measured, "ece", **attack, **setting)) == pytest.approx(

@@ -8,26 +8,31 @@ import torch
 from hardy.attacks import ATTACKS
 from hardy.evaluation.charts import Chart, Gallery, LineChart, Picture, Series, class_names, picture_of
 from hardy.evaluation.framework import Measurement, Results
-from hardy.evaluation.properties.adversarial.measure import CURVE_EPS, PICTURES, curve_measurement, radii
+from hardy.evaluation.properties.adversarial.measure import PICTURES, curve_measurement, radii
 from hardy.metrics import wilson
+from hardy.threats import gray_radius
 
 
 def draw(results: Results) -> list[Chart]:
     measurement = curve_measurement(results.context)
+    if measurement is None:
+        return []
     title = ATTACKS[str(measurement.settings["attack"])].title
     return [_curve(results, measurement, title), *_gallery(results, measurement, title)]
 
 
 def _curve(results: Results, measurement: Measurement, title: str) -> LineChart:
     norm = results.column(measurement, "norm")
-    eps = np.array([0.0, *(radius for radius in radii(measurement) if radius <= CURVE_EPS[-1])])
+    kind = str(measurement.settings["norm"])
+    gray = gray_radius(kind, results.context.shape)  # type: ignore[arg-type]
+    eps = np.array([0.0, *(radius for radius in radii(measurement) if radius <= gray)])
     robust = [int((norm > radius).sum()) for radius in eps]
     bands = np.array([wilson(count, len(norm)) for count in robust])
     return LineChart(
         title="Robust accuracy over the radius",
         caption=f"Share of {measurement.examples:,} test images that {title} cannot "
-        "mislead within the radius, with its 95 % interval. At 0.5 every image can be made gray.",
-        x_label="eps (linf, pixels in [0, 1])",
+        f"mislead within the radius, with its 95 % interval. At {gray:g} every image can be made gray.",
+        x_label=f"eps ({kind}, pixels in [0, 1])",
         y_label="robust accuracy",
         series=(Series("robust accuracy", eps, np.array(robust) / len(norm), bands[:, 0], bands[:, 1]),),
         y_limits=(0.0, 1.0),

@@ -12,7 +12,7 @@ PROPERTY = Property(
     "Before calibrating, and after each calibrator, fitted on validation images.",
     plan=measure.plan,
     metrics=metrics.metrics,
-    functions={"predict_attacked": measure_attacked_predictions, **PREDICTION_FUNCTIONS},
+    functions={"predict_highest_loss": measure_attacked_predictions, **PREDICTION_FUNCTIONS},
     draw=charts.draw,
     warnings=metrics.warnings,
 )

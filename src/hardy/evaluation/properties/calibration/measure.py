@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hardy.attacks import ATTACKS
 from hardy.evaluation.framework import EvaluationContext, Measurement, Plan, Results, Scalar, Skipped, view
 from hardy.evaluation.predictions import members_measurement, predictions_of, test_measurement
-from hardy.evaluation.properties.adversarial.measure import Sweep, attack_measurement
+from hardy.evaluation.properties.adversarial.measure import Sweep, attack_measurement, radii
 from hardy.evaluation.validation_fits import (
     MEMBERS_FIRST,
     fitted_calibrators,
@@ -19,9 +20,8 @@ from hardy.evaluation.validation_fits import (
     validation_measurements,
 )
 from hardy.metrics import confidence_and_correct
+from hardy.threats import usual_radii
 
-# Small enough that many answers stay right: the question is whether confidence falls with accuracy.
-ATTACK, NORM, EPS = "pgd", "linf", 0.1
 TEMPERATURE = {"calibrator": "temperature"}
 """The setting of what is shown beside the classifier as it is."""
 
@@ -55,9 +55,21 @@ def plan(context: EvaluationContext) -> Plan:
 
 
 def attacked_measurement(context: EvaluationContext) -> Measurement:
-    """The predictions on attacked images."""
-    sweep = Sweep(ATTACK, NORM, (EPS,))
-    return attack_measurement(context, sweep, context.budget.attacked_predictions, "predict_attacked")
+    """The predictions where the loss is highest within the smallest radius asked for, or a third of the usual one.
+
+    At that many answers stay right, and the question is whether confidence falls with accuracy.
+    """
+    sweep = Sweep("pgd", "linf", (round(usual_radii(context.shape)["linf"] / 3, 4),))
+    if context.norm in ATTACKS["pgd"].norms:
+        sweep = Sweep("pgd", context.norm, context.eps[:1])
+    return attack_measurement(context, sweep, context.budget.attacked_predictions, "predict_highest_loss")
+
+
+def attack_setting(context: EvaluationContext) -> dict[str, Scalar]:
+    """How the figures under attack are told from the others."""
+    measurement = attacked_measurement(context)
+    norm, attack = (measurement.settings[name] for name in ("norm", "attack"))
+    return {"attack": attack, "norm": norm, "eps": radii(measurement)[0]}
 
 
 @view

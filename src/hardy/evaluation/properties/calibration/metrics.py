@@ -14,12 +14,10 @@ from hardy.evaluation.framework import Compute, Examples, Metric, MetricKind, Re
 from hardy.evaluation.predictions import predictions_of, test_measurement
 from hardy.evaluation.properties.accuracy.metrics import accuracy_kind
 from hardy.evaluation.properties.calibration.measure import (
-    ATTACK,
-    EPS,
-    NORM,
     TEMPERATURE,
     Answers,
     answers_to,
+    attack_setting,
     attacked_measurement,
 )
 from hardy.evaluation.validation_fits import fitted_calibrators
@@ -73,7 +71,7 @@ def metrics(results: Results) -> list[Metric]:
     ways = answers_to(results, test_measurement(results.context))
     found = [metric for place, way in enumerate(ways) for metric in _clean(results, place, way)]
     for way in answers_to(results, attacked):
-        setting = {"attack": ATTACK, "norm": NORM, "eps": EPS, **way.setting}
+        setting = {**attack_setting(results.context), **way.setting}
         found.append(ece_metric(results, way.confidence, way.correct, given.examples, setting))
         found += _proper_scores(way, given.labels, given.examples, setting)
     return found
