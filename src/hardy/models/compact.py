@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -61,6 +62,8 @@ class Strided(nn.Module):
         ramps: centers of clipped ramps at the input, see :class:`InputRamps`; none by default.
         slope: of the ramps.
         learn_ramps: train the ramps' centers and slopes.
+        steady_boxes: begin with weights so small that interval bounds neither grow nor shrink from layer to layer, which
+            training by such bounds starts from (Shi et al., NeurIPS 2021, arXiv:2103.11429).
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Strided(nn.Module):
         ramps: Sequence[float] = (),
         slope: float = 2.0,
         learn_ramps: bool = False,
+        steady_boxes: bool = False,
     ) -> None:
         super().__init__()
         side = size // 2 // 2
@@ -86,6 +90,10 @@ class Strided(nn.Module):
         self.head = nn.Linear(hidden, classes)
         self.after1 = _further(width, depth, group_norm)
         self.after2 = _further(2 * width, depth, group_norm)
+        if steady_boxes:
+            for layer in self.modules():
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    nn.init.normal_(layer.weight, std=math.sqrt(2 * math.pi) / layer.weight[0].numel())
 
     def forward(self, images: Images) -> Logits:
         x = self.after1(self.conv1(self.ramps(images)))

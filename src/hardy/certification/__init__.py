@@ -1,0 +1,31 @@
+"""Certificates: what holds for every image within a radius, whatever attack may come.
+
+Where a network can be traced, :func:`bounds` and :func:`certify` hold for sure; :func:`smooth` works for every
+classifier and holds but for a stated probability.
+
+>>> import hardy, torch
+>>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
+>>> images, labels = torch.rand(4, 1, 6, 6), torch.tensor([0, 1, 2, 1])
+>>> hardy.certification.bounds(model, images, labels, eps=0.01).margins.shape
+(4, 3)
+"""
+
+from __future__ import annotations
+
+from hardy.certification.certify import VERDICTS, Bounds, Certificates, Effort, Verdict, bounds, certify
+from hardy.certification.smoothing import Smoothed, smooth
+from hardy.certification.trace import NoBoundError, reason_without_bounds
+
+__all__ = [
+    "VERDICTS",
+    "Bounds",
+    "Certificates",
+    "Effort",
+    "NoBoundError",
+    "Smoothed",
+    "Verdict",
+    "bounds",
+    "certify",
+    "reason_without_bounds",
+    "smooth",
+]
