@@ -62,8 +62,8 @@ class Strided(nn.Module):
         ramps: centers of clipped ramps at the input, see :class:`InputRamps`; none by default.
         slope: of the ramps.
         learn_ramps: train the ramps' centers and slopes.
-        steady_boxes: begin with weights so small that interval bounds neither grow nor shrink from layer to layer, which
-            training by such bounds starts from (Shi et al., NeurIPS 2021, arXiv:2103.11429).
+        steady_boxes: begin with weights so small that interval bounds neither grow nor shrink from layer to layer,
+            which training by such bounds starts from (Shi et al., NeurIPS 2021, arXiv:2103.11429).
     """
 
     def __init__(
