@@ -17,7 +17,14 @@ from hardy.cli.main import app
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 # These evaluate or train.
-SLOW = {"README.md", "docs/quickstart.md", "docs/how-to/evaluate.md", "docs/how-to/bundle.md", "docs/how-to/extend.md"}
+SLOW = {
+    "README.md",
+    "docs/quickstart.md",
+    "docs/how-to/evaluate.md",
+    "docs/how-to/own-images.md",
+    "docs/how-to/bundle.md",
+    "docs/how-to/extend.md",
+}
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:hardy|python benchmarks/\S+\.py|make)\s[^`]+)`")
 

@@ -17,6 +17,7 @@ from hardy.data import load_dataset
 from hardy.registry import Registry
 from hardy.training.recipes import RECIPES
 from helpers.classifiers import small_classifier
+from helpers.shapes import STRANGE, write_shapes
 
 
 def prepared(folder: Path) -> dict[str, Any]:
@@ -27,6 +28,9 @@ def prepared(folder: Path) -> dict[str, Any]:
     with torch.no_grad():
         val_logits, test_logits = (model.eval()(images) for images, _ in (validation, test))
     _draw_digit(folder / "digit.png")
+    write_shapes(folder, 60)
+    (folder / "shapes").rename(folder / "photos")
+    (folder / STRANGE).rename(folder / "sketches")
     return {
         "model": model,
         "x": x,

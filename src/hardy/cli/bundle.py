@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hardy.cli.options import DataDir
+from hardy.cli.options import DataDir, Ood
 
 
 def bundle(
@@ -15,7 +15,21 @@ def bundle(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     detector: Annotated[str, typer.Option(help="The OOD detector; 'hardy list scores' shows them.")] = "energy",
     target_refusal: Annotated[float, typer.Option(help="The share of validation images that may be refused.")] = 0.01,
-    alpha: Annotated[float, typer.Option(help="How often a prediction set may miss the true class.")] = 0.005,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="How often a prediction set may miss the true class; by default 0.005, or more for few images.",
+            show_default=False,
+        ),
+    ] = None,
+    ood: Ood = None,
+    preprocessing: Annotated[
+        str,
+        typer.Option(
+            help="mnist, as digits are brought to MNIST's form, or resize; by default as the validation images are.",
+            show_default=False,
+        ),
+    ] = "",
     data_dir: DataDir = None,
 ) -> None:
     """Put a trained classifier, with all that it needs to answer or to abstain, into one folder."""
@@ -30,6 +44,8 @@ def bundle(
         detector=detector,
         target_refusal=target_refusal,
         alpha=alpha,
+        ood=ood,
+        preprocessing=preprocessing,  # type: ignore[arg-type]
         data_dir=data_dir,
         report=lambda text: typer.echo(text, err=True),
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hardy.cli.options import Data, DataDir, Device, Json, Resume, Seed, print_json
+from hardy.cli.options import Data, DataDir, Device, Json, Resize, Resume, Seed, ValidationShare, print_json
 from hardy.errors import UsageError
 
 
@@ -20,15 +20,29 @@ def train(
     seed: Seed = 0,
     device: Device = "auto",
     data: Data = "mnist",
+    resize: Resize = "",
+    test_share: Annotated[
+        str, typer.Option(metavar="SHARE", help="Set apart this share of --data for testing.", show_default=False)
+    ] = "",
+    validation_share: ValidationShare = "",
     data_dir: DataDir = None,
     resume: Resume = False,
     json: Json = False,
 ) -> None:
     """Train a classifier by a recipe."""
     from hardy import training
+    from hardy.data.loading import with_options
 
     chosen = training.RECIPES.find(recipe).with_settings(_parse(set_ or []))
-    run = training.train(chosen, out, seed=seed, device=device, data=data, data_dir=data_dir, resume=resume)
+    run = training.train(
+        chosen,
+        out,
+        seed=seed,
+        device=device,
+        data=with_options(data, resize=resize, test=test_share, validation=validation_share),
+        data_dir=data_dir,
+        resume=resume,
+    )
     if json:
         print_json(run.manifest["training"])
         return

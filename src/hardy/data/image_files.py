@@ -113,8 +113,9 @@ def channels_of(path: Path) -> int:
     return _decode(path, MAX_PIXELS_OF_MANY, _channels)
 
 
-def write_images(folder: Path, names: list[str], images: NDArray[np.float32]) -> list[Path]:
-    """Write images, float32 (N, H, W) in [0, 1], as 8-bit gray PNG files, numbered and named after ``names``.
+def write_images(folder: Path, names: list[str], images: NDArray[np.float32], *, first: int = 0) -> list[Path]:
+    """Write images, float32 (N, H, W) or (N, C, H, W) in [0, 1], as 8-bit PNG files, named after ``names`` and
+    numbered from ``first`` on.
 
     Raises:
         DataError: the folder cannot be written to.
@@ -123,9 +124,11 @@ def write_images(folder: Path, names: list[str], images: NDArray[np.float32]) ->
 
     written = []
     levels = np.rint(images * 255).astype(np.uint8)
+    if levels.ndim == 4:
+        levels = levels[:, 0] if levels.shape[1] == 1 else levels.transpose(0, 2, 3, 1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for number, (name, level) in enumerate(zip(names, levels, strict=True)):
+        for number, (name, level) in enumerate(zip(names, levels, strict=True), first):
             path = folder / f"{number:05d}-{_as_file_name(name)}.png"
             Image.fromarray(level).save(path)
             written.append(path)

@@ -81,6 +81,32 @@ def splits_of(dataset: str) -> tuple[str, ...]:
     return user.splits_of(dataset)
 
 
+def trainable(dataset: str) -> str:
+    """The name of the dataset with training, validation and test splits, which a user's may have to be divided into.
+
+    Raises:
+        UsageError: no such dataset.
+    """
+    return dataset if dataset in DATASETS or not splits_of(dataset) else user.with_splits(dataset)
+
+
+def with_options(dataset: str | Path, **options: str) -> str:
+    """The name of a user's dataset with options of :class:`~hardy.data.reading.Reading`; empty ones change nothing.
+
+    Raises:
+        UsageError: options for a dataset of the registry, or wrong ones.
+    """
+    given = {key: value for key, value in options.items() if value}
+    if not given:
+        return str(dataset)
+    if str(dataset) in DATASETS:
+        raise UsageError(f"'{dataset}' is read as it is; {', '.join(given)}: only for a folder or a file of one's own")
+    reading = Reading.of(dataset)
+    for key, value in given.items():
+        reading = reading.with_option(key, value)
+    return str(reading)
+
+
 def available(data_dir: Path | None = None, role: Role | None = None) -> dict[str, str | None]:
     """The splits that can be measured on, each with None if it is at hand, or with the reason why it is not.
 

@@ -27,9 +27,9 @@ from hardy.calibration import Calibrator, restore_calibrator
 from hardy.calibration.conformal import Conformal, restore_conformal
 from hardy.deployment.abstention import Decisions, Thresholds, decide
 from hardy.deployment.manifest import BundleManifest
-from hardy.deployment.predict import Answer, predict_files
+from hardy.deployment.predict import Answer, predict_files, predict_resized
 from hardy.deployment.preprocessing import Preprocessed
-from hardy.errors import BundleError, DataError, HardyError
+from hardy.errors import BundleError, DataError, HardyError, UsageError
 from hardy.files import failed_write
 from hardy.models.weights import lay_out
 from hardy.ood import Detector, extract, restore_detector
@@ -87,20 +87,20 @@ class Bundle:
     @overload
     def predict(self, images: AnyPath, *, polarity: str = ..., save_input: AnyPath | None = ...) -> Answer: ...
     def predict(self, images: AnyPath | Paths, *, polarity: str = "", save_input: AnyPath | None = None) -> Any:
-        """Answer or abstain for image files: PNG, JPEG, or NPY.
+        """Answer or abstain for image files: PNG, JPEG, BMP, GIF, TIFF, WebP, or NPY.
 
         Args:
             images: the path of a file with one image; or several paths, whose NPY files may hold several images.
             polarity: whether the foreground is ``dark`` or ``light``; ``auto`` decides for each image; by default as
                 the manifest says.
-            save_input: a folder to save the network's 28x28 images in, as PNG.
+            save_input: a folder to save the images that the network sees in, as PNG.
 
         Returns:
             For one path its answer. For several, one answer per image, in order; for a file that cannot be read, one
             that holds the error.
 
         Raises:
-            UsageError: an unknown polarity.
+            UsageError: an unknown polarity, or one for images that are only resized and cropped.
             DataError: the one file cannot be read or holds several images; or ``save_input`` cannot be written to.
 
         Example:
@@ -109,8 +109,13 @@ class Bundle:
             ('7', True)
         """
         paths = [images] if isinstance(images, str | Path) else images
-        polarity = polarity or self.manifest.preprocessing.polarity
-        answers = predict_files(paths, self.answer, self.manifest.classes, polarity, save_input)
+        preprocessing, classes = self.manifest.preprocessing, self.manifest.classes
+        if preprocessing.form == "resize":
+            if polarity:
+                raise UsageError("polarity is for bundles of digits; this one takes images with their background")
+            answers = predict_resized(paths, self.answer, classes, self.manifest.input, save_input)
+        else:
+            answers = predict_files(paths, self.answer, classes, polarity or preprocessing.polarity, save_input)
         if paths is images:
             return answers
         if len(answers) > 1:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +22,13 @@ from hardy import __version__
 from hardy.calibration import check_disjoint, fit_calibrator
 from hardy.calibration.conformal import fit_conformal
 from hardy.data import Dataset, load_dataset
+from hardy.data.outside import outside_ones
 from hardy.deployment import Bundle, BundleManifest, RefusalEstimate
 from hardy.deployment.abstention import RULES, Decisions, decide, fit_thresholds
 from hardy.deployment.bundle import set_streams
 from hardy.deployment.manifest import Model, Preprocessing, Rules
-from hardy.deployment.preprocessing import concatenate, preprocess
-from hardy.errors import RunError, UsageError, unknown
+from hardy.deployment.preprocessing import Preprocessed, concatenate, is_as_mnist, preprocess
+from hardy.errors import DataError, RunError, UsageError, unknown
 from hardy.metrics import wilson
 from hardy.models.weights import weights_sha256
 from hardy.ood import DETECTORS, Features, extract, fit_detector
@@ -36,6 +37,7 @@ from hardy.runs import Run, load_trained, training_facts
 from hardy.synthetic.glyphs import EXPOSURE_FONTS, LETTERS
 from hardy.synthetic.outliers import OUTLIERS
 from hardy.synthetic.photos import DIGITS, Photos, blank_photos, drawn_photos, noise_photos
+from hardy.validation import Images
 
 CALIBRATOR = "temperature"
 DETECTOR = "energy"
@@ -67,7 +69,9 @@ def fit_bundle(
     *,
     detector: str = DETECTOR,
     target_refusal: float = TARGET_REFUSAL,
-    alpha: float = ALPHA,
+    alpha: float | None = None,
+    ood: str | Path | Sequence[str | Path] = (),
+    preprocessing: Literal["", "mnist", "resize"] = "",
     data_dir: str | Path | None = None,
     report: Report = lambda _: None,
 ) -> Bundle:
@@ -77,12 +81,17 @@ def fit_bundle(
         run: a run that :func:`hardy.training.train` returned, or its folder.
         detector: one of :data:`hardy.ood.DETECTORS` that is fitted on training images, or on nothing.
         target_refusal: the share of validation images that all rules together may refuse.
-        alpha: the share of prediction sets that may miss the true class.
+        alpha: the share of prediction sets that may miss the true class; by default 0.005, or where there are few
+            validation images the least that they allow.
+        ood: images of one's own that belong to no class: folders, files or names of datasets, which may be named as in
+            ``sketches=PATH``. What is refused of them is estimated too; nothing is fitted on them.
+        preprocessing: how image files become what the network sees: ``mnist`` as MNIST's digits were made, ``resize``
+            by resizing and cropping; by default ``mnist`` where the validation images have that form.
         data_dir: where to look for datasets first.
         report: called with what is being done.
 
     Raises:
-        RunError: not a trained run, one whose images are not 28x28 and gray, or one with other validation images.
+        RunError: not a trained run, one with other validation images, or one in MNIST's form of another size.
         UsageError: an unknown detector, a share outside (0, 1), or validation images that are also test images.
 
     Example:
@@ -98,10 +107,7 @@ def fit_bundle(
     if not 0 < target_refusal < 1:
         raise UsageError(f"target refusal {target_refusal}; a share lies in (0, 1), for example {TARGET_REFUSAL}")
     classifier, manifest = load_trained(path)
-    if tuple(manifest["input"]) != (1, 28, 28):
-        raise RunError(
-            f"{path} takes images of {manifest['input']}; a bundle preprocesses image files to 28x28 gray images"
-        )
+    channels, height, width = manifest["input"]
     data = manifest["training"]["data"]
     train, validation, test = (load_dataset(f"{data}/{split}", data_dir) for split in ("train", "validation", "test"))
     if validation.sha256 != manifest["training"]["hashes"].get(validation.name):
@@ -109,6 +115,18 @@ def fit_bundle(
             f"{validation.name} has changed since {path} was trained: its hash is another; use the same data"
         )
     check_disjoint(validation, test)
+    if len(validation) < 4:
+        raise UsageError(f"{validation.name} has {len(validation)} images; a bundle takes at least 4, and better 400")
+    outside = {name: load_dataset(loaded, data_dir) for name, loaded in outside_ones(ood, validation)}
+    for name, found in outside.items():
+        if found.images.shape[1:] != validation.images.shape[1:]:
+            raise DataError(f"{name}: images of shape {tuple(found.images.shape[1:])}, not {tuple(manifest['input'])}")
+    gray = (channels, height, width) == (1, 28, 28)
+    if preprocessing == "mnist" and not gray:
+        raise RunError(f"{path} takes images of {manifest['input']}; those in MNIST's form are [1, 28, 28]")
+    form = preprocessing or (
+        "mnist" if gray and is_as_mnist(validation.floats()[:, 0]).float().mean() > 0.9 else "resize"
+    )
     report(f"running the classifier over {train.name} and {validation.name}")
     classifier.eval().requires_grad_(False)
     order = validation.measuring_order()
@@ -122,6 +140,8 @@ def fit_bundle(
     features, labels = halves.setting
     probabilities = calibrator.probabilities(features.logits)
     streams = set_streams(len(labels))
+    # Rounded up: with fewer images every set would hold every class.
+    alpha = max(ALPHA, math.ceil(1e4 / (len(labels) + 1)) / 1e4) if alpha is None else alpha
     conformal = fit_conformal(PREDICTION_SETS, probabilities, labels, alpha, streams)
     if conformal.always:
         raise UsageError(
@@ -137,11 +157,11 @@ def fit_bundle(
         name=manifest["training"]["recipe"]["name"],
         hardy=__version__,
         model=Model(**manifest["model"]),
-        input=(1, 28, 28),
+        input=(channels, height, width),
         classes=tuple(manifest["classes"]),
         weights_sha256=weights_sha256(classifier),
         training=training_facts(manifest),
-        preprocessing=Preprocessing(),
+        preprocessing=Preprocessing(form=form),
         calibrator=CALIBRATOR,
         detector=detector,
         prediction_sets=PREDICTION_SETS,
@@ -164,22 +184,32 @@ def fit_bundle(
     )
     bundle = Bundle(bundle_manifest, classifier, calibrator, fitted, conformal, reference)
     report("measuring what it refuses of synthetic images")
-    estimates = (
-        _estimate("digits like the validation images", ~decisions.answered),
-        *estimate_refusal(bundle, validation),
-    )
-    return replace(bundle, manifest=bundle_manifest.model_copy(update={"refusal_estimates": estimates}))
+    like = f"{'digits' if form == 'mnist' else 'images'} like the validation images"
+    estimates = [_estimate(like, ~decisions.answered), *estimate_refusal(bundle, validation)]
+    for name, found in outside.items():
+        seen = preprocess(found.floats()[:, 0]) if form == "mnist" else _as_they_are(found.floats())
+        estimates.append(_estimate(name, ~bundle.answer(seen).answered))
+    return replace(bundle, manifest=bundle_manifest.model_copy(update={"refusal_estimates": tuple(estimates)}))
 
 
 def estimate_refusal(bundle: Bundle, validation: Dataset) -> list[RefusalEstimate]:
-    """The share refused of synthetic outliers, letters, digits, blank paper and noise, from the image to the answer."""
+    """The share refused of synthetic outliers, from the image to the answer; where images take MNIST's form also of
+    photos of letters, digits and blank paper, else of images of one color, and of noise."""
     images = validation.floats(validation.measuring_order()[:IMAGES_PER_KIND])
     streams = Randomness(0, torch.arange(len(images)), ("promises",))
+    digits = bundle.manifest.preprocessing.form == "mnist"
     estimates = []
     for family, outliers in OUTLIERS.items():
         synthetic = outliers.function(images, streams.fold(family))
-        refused = ~bundle.answer(preprocess(synthetic[:, 0])).answered
+        seen = preprocess(synthetic[:, 0]) if digits else _as_they_are(synthetic)
+        refused = ~bundle.answer(seen).answered
         estimates.append(_estimate(f"synthetic outliers: {outliers.description}", refused))
+    if not digits:
+        color = streams.fold("color").uniform(images.shape[1], 1, 1).expand_as(images)
+        noise = streams.fold("noise").uniform(*images.shape[1:])
+        for kind, made in (("images of one color", color), ("images of noise", noise)):
+            estimates.append(_estimate(kind, ~bundle.answer(_as_they_are(made)).answered))
+        return estimates
     photos = {
         "photos of printed letters A to J": drawn_photos(LETTERS, EXPOSURE_FONTS, VARIANTS, seed=0),
         "photos of printed digits": drawn_photos(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=0),
@@ -190,6 +220,10 @@ def estimate_refusal(bundle: Bundle, validation: Dataset) -> list[RefusalEstimat
         fonts = taken.fonts if any(taken.fonts) else ()
         estimates.append(_estimate(kind, ~answer_photos(bundle, taken).answered, fonts))
     return estimates
+
+
+def _as_they_are(images: Images) -> Preprocessed:
+    return Preprocessed(images, torch.ones(len(images), dtype=torch.bool))
 
 
 def answer_photos(bundle: Bundle, photos: Photos) -> Decisions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,9 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
+Side: TypeAlias = Annotated[int, Field(ge=1, le=4096)]
+
+
 class Model(_Frozen):
     """An architecture of :data:`hardy.models.MODELS`, and its arguments."""
 
@@ -25,9 +28,10 @@ class Model(_Frozen):
 
 
 class Preprocessing(_Frozen):
-    """How images become what the network sees (:mod:`hardy.deployment.preprocessing`)."""
+    """How images become what the network sees: as MNIST's were made (:mod:`hardy.deployment.preprocessing`), or
+    resized and cropped (:mod:`hardy.deployment.resizing`)."""
 
-    form: Literal["mnist"] = "mnist"
+    form: Literal["mnist", "resize"] = "mnist"
     polarity: Literal["auto", "dark", "light"] = "auto"
 
 
@@ -58,7 +62,7 @@ class BundleManifest(_Frozen):
     name: str
     hardy: str
     model: Model
-    input: tuple[Literal[1], Literal[28], Literal[28]]
+    input: tuple[Literal[1, 3], Side, Side]
     classes: tuple[str, ...] = Field(min_length=2)
     weights_sha256: str
     training: dict[str, Any]
@@ -93,8 +97,11 @@ class BundleManifest(_Frozen):
                 f"{where} is of schema {schema}, which is no longer read; make it again: hardy bundle RUN"
             )
         try:
-            return cls.model_validate(found)
+            manifest = cls.model_validate(found)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             raise BundleError(f"{where} describes no bundle: {place}: {first['msg']}") from None
+        if manifest.preprocessing.form == "mnist" and manifest.input != (1, 28, 28):
+            raise BundleError(f"{where} describes no bundle: input: images in MNIST's form are (1, 28, 28)")
+        return manifest

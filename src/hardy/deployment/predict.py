@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hardy.data.image_files import read_gray_images, write_images
 from hardy.deployment.abstention import NO_FOREGROUND, RULES, Decisions
 from hardy.deployment.preprocessing import Polarity, Preprocessed, concatenate, preprocess
+from hardy.deployment.resizing import read_resized
 from hardy.errors import DataError, unknown
 
 
@@ -117,10 +118,33 @@ def predict_files(
         names = [answers[position].image for position in positions]
         saved: Sequence[Path | None] = [None] * len(names)
         if save_input:
-            saved = write_images(Path(save_input), names, preprocessed.images[:, 0].numpy())
+            saved = write_images(Path(save_input), names, preprocessed.images.numpy())
         decisions = answer(preprocessed)
         for row, position in enumerate(positions):
             answers[position] = _answer(names[row], classes, decisions, row, saved[row])
+    return answers
+
+
+def predict_resized(
+    paths: Sequence[str | Path],
+    answer: Callable[[Preprocessed], Decisions],
+    classes: Sequence[str],
+    shape: Sequence[int],
+    save_input: str | Path | None = None,
+) -> list[Answer]:
+    """:func:`predict_files` for a network of images of ``shape``, (C, H, W), that are only resized and cropped."""
+    answers: list[Answer] = []
+    for path in map(Path, paths):
+        try:
+            names, images = read_resized(path, shape)
+        except DataError as error:
+            answers.append(Answer(str(path), error=str(error)))
+            continue
+        saved: Sequence[Path | None] = [None] * len(names)
+        if save_input:
+            saved = write_images(Path(save_input), names, images.numpy(), first=len(answers))
+        decisions = answer(Preprocessed(images, torch.ones(len(images), dtype=torch.bool)))
+        answers += [_answer(name, classes, decisions, row, saved[row]) for row, name in enumerate(names)]
     return answers
 
 

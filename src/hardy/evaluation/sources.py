@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,10 +13,9 @@ from torch import Tensor
 
 from hardy.data import DATASETS, Dataset, as_dataset, load_dataset
 from hardy.data.arrays import Array, Examples
-from hardy.data.loading import splits_of
-from hardy.data.reading import Reading
-from hardy.data.user import UNLABELED
-from hardy.errors import DataError, UsageError, unknown
+from hardy.data.loading import splits_of, with_options
+from hardy.data.outside import Outside, outside_of, outside_ones
+from hardy.errors import DataError, UsageError
 
 Data: TypeAlias = str | Path | Examples
 """A dataset's name or path, or images with their labels in memory."""
@@ -127,12 +126,12 @@ def sources_of(
             return None
         if not isinstance(images, str | Path):
             return add(as_dataset(images, f"{_IN_MEMORY}/{split}", classes))
-        images = _with_options(images, resize=resize)
+        images = with_options(images, resize=resize)
         # A folder that is handed in for validation may have no split of that name: it is meant as a whole.
         return f"{images}/{split if split in splits_of(images) else 'test'}"
 
     if isinstance(data, str | Path):
-        data = _with_options(data, resize=resize, validation=validation_share)
+        data = with_options(data, resize=resize, validation=validation_share)
     elif validation_share:
         raise UsageError("a validation share is set apart of a folder or a file; hand in validation images instead")
     test = add(as_dataset(data, f"{_IN_MEMORY}/test", classes)) if not isinstance(data, str) else f"{data}/test"
@@ -145,8 +144,7 @@ def sources_of(
         known=known,
     )
     if ood is not None:
-        names = [_add_ood(sources, name, images) for name, images in _named(ood)]
-        sources = replace(sources, ood=tuple(names))
+        sources = replace(sources, ood=tuple(_outside(sources, ood)))
     sources = replace(sources, in_memory=tuple(name for name in known if name.startswith(f"{_IN_MEMORY}/")))
     if isinstance(data, str) and (data not in DATASETS or _has(sources, f"{data}/validation")):
         own = {split: f"{data}/{split}" for split in splits_of(data)}
@@ -163,57 +161,23 @@ def _has(sources: Sources, name: str) -> bool:
     return True
 
 
-def _with_options(data: str | Path, **options: str) -> str:
-    """The name with options, which only users' own paths have."""
-    if not any(options.values()):
-        return str(data)
-    if str(data) in DATASETS:
-        given = ", ".join(key for key, value in options.items() if value)
-        raise UsageError(f"'{data}' is read as it is; {given}: only for a folder or a file of one's own")
-    reading = Reading.of(data)
-    for key, value in options.items():
-        reading = reading.with_option(key, value)
-    return str(reading)
-
-
-def _named(ood: OutOfDistribution) -> list[tuple[str, Any]]:
-    """What was handed in, each with the name that was given to it, or ""."""
-    if isinstance(ood, Mapping):
-        return list(ood.items())
-    found = []
-    for one in [ood] if isinstance(ood, str | Path) else ood:
-        name, equals, path = str(one).partition("=")
-        is_path = Path(str(one)).exists() or "/" in name or "?" in name
-        found.append((name, path) if equals and not is_path else ("", str(one)))
-    return found
-
-
-def _add_ood(sources: Sources, name: str, images: str | Path | Examples | Array) -> str:
-    """Make an out-of-distribution dataset known to the sources; its name."""
-    if isinstance(images, str | Path):
-        if str(images).rpartition("/")[0] in DATASETS:
-            if not name:
-                return str(images)
-            called, loaded = name, str(images)
-        else:
-            if not (reading := Reading.of(images)).path.exists():
-                raise UsageError(
-                    f"{unknown('dataset', str(images), DATASETS)}; nor is there a file or folder '{images}'"
-                )
-            # Read as the test images are, so that their size and kind tell nothing.
-            _, height, width = (test := sources(sources.test)).images.shape[1:]
-            reading = reading.with_option("channels", str(test.images.shape[1]))
-            if Reading.of(sources.test.rpartition("/")[0]).resize:
-                reading = reading.with_option("resize", f"{width}x{height}")
-            called, loaded = name or reading.path.stem, f"{reading}/{UNLABELED}"
-        if called in sources.aliases or called in sources.known:
-            raise UsageError(f"two datasets are called '{called}'; name one of them: --ood NAME={images}")
-        sources.aliases[called] = loaded  # type: ignore[index]
-        return called
-    unlabeled = isinstance(images, Tensor | np.ndarray)
-    examples = (images, np.zeros(len(images), np.int64)) if unlabeled else images
-    dataset = as_dataset(examples, f"{_IN_MEMORY}/{name}")
-    if dataset.name in sources.known:
-        raise UsageError(f"two datasets are called '{dataset.name}'; give one of them another name")
-    sources.known[dataset.name] = replace(dataset, labels=torch.full_like(dataset.labels, -1)) if unlabeled else dataset
-    return dataset.name
+def _outside(sources: Sources, ood: OutOfDistribution) -> list[str]:
+    """Make out-of-distribution datasets known to the sources; their names."""
+    if not isinstance(ood, Mapping):
+        found = outside_ones(ood, sources(sources.test))
+    else:
+        like, found = sources(sources.test), []
+        for name, images in ood.items():
+            if isinstance(images, str | Path):
+                found.append(outside_of(name, images, like))
+                continue
+            unlabeled = isinstance(images, Tensor | np.ndarray)
+            examples = (images, np.zeros(len(images), np.int64)) if unlabeled else images
+            dataset = as_dataset(examples, f"{_IN_MEMORY}/{name}")
+            if dataset.name in sources.known:
+                raise UsageError(f"two datasets are called '{dataset.name}'; give one of them another name")
+            labels = torch.full_like(dataset.labels, -1) if unlabeled else dataset.labels
+            sources.known[dataset.name] = replace(dataset, labels=labels)
+            found.append(Outside(dataset.name, dataset.name))
+    sources.aliases.update({it.called: it.loaded for it in found if it.called != it.loaded})  # type: ignore[attr-defined]
+    return [it.called for it in found]

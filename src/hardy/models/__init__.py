@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from torch import nn
 
 from hardy.errors import UsageError, unknown
-from hardy.models.compact import Compact, Strided
+from hardy.models.compact import Compact, Size, Strided
 from hardy.models.ensemble import Ensemble
 from hardy.models.prediction import Examples, as_images, batches_of, device_of, predict_logits
 from hardy.models.ramps import InputRamps, straight_through
@@ -46,11 +46,13 @@ class Architecture(NamedTuple):
     build: Callable[..., nn.Module]
 
 
-def _simple_net(name: str, activation: str = "gelu", classes: int = 10) -> nn.Module:
+def _simple_net(
+    name: str, activation: str = "gelu", classes: int = 10, channels: int = 1, size: Size = 28
+) -> nn.Module:
     if activation not in ACTIVATIONS:
         raise unknown("activation", activation, ACTIVATIONS)
-    kernel, channels = SIMPLE_NETS[name]
-    return SimpleNet(kernel, channels, activation=activation, classes=classes)
+    kernel, widths = SIMPLE_NETS[name]
+    return SimpleNet(kernel, widths, activation=activation, classes=classes, inputs=channels, size=size)
 
 
 def _ensemble(members: Sequence[Mapping[str, Any]]) -> nn.Module:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -11,7 +12,23 @@ from torch import nn
 from hardy.models.ramps import InputRamps
 from hardy.validation import Images, Logits
 
+Size: TypeAlias = int | Sequence[int]
+"""The side of square images, or their height and width."""
+
 _GROUPS = 4
+
+
+def sides(size: Size, shrunk: Callable[[int], int]) -> tuple[int, int]:
+    """Height and width of what a network makes of images of a size, by what it makes of a side.
+
+    Raises:
+        ValueError: nothing is left of it.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    left = shrunk(height), shrunk(width)
+    if min(left) < 1:
+        raise ValueError(f"images of {width}x{height} are too small for this network")
+    return left
 
 
 class Compact(nn.Module):
@@ -21,9 +38,9 @@ class Compact(nn.Module):
     activate. Images of any size of at least 8x8 and any number of channels.
     """
 
-    def __init__(self, classes: int = 10, *, channels: int = 1, width: int = 32, size: int = 28) -> None:
+    def __init__(self, classes: int = 10, *, channels: int = 1, width: int = 32, size: Size = 28) -> None:
         super().__init__()
-        side = size // 2 // 2 // 2
+        pixels = math.prod(sides(size, lambda side: side // 8))
         self.features = nn.Sequential(
             nn.Conv2d(channels, width, 5, padding=2),
             nn.MaxPool2d(2),
@@ -38,7 +55,7 @@ class Compact(nn.Module):
             nn.BatchNorm2d(2 * width),
             nn.ReLU(),
         )
-        self.hidden = nn.Linear(2 * width * side * side, 128)
+        self.hidden = nn.Linear(2 * width * pixels, 128)
         self.head = nn.Linear(128, classes)
 
     def forward(self, images: Images) -> Logits:
@@ -54,7 +71,7 @@ class Strided(nn.Module):
     Args:
         classes: K.
         channels: of the images.
-        size: side of the images.
+        size: side of the images, or their height and width.
         width: channels after the first convolution; twice as many after the second.
         depth: further convolutions, of stride 1, after each of the two.
         hidden: width of the hidden linear layer.
@@ -71,7 +88,7 @@ class Strided(nn.Module):
         classes: int = 10,
         *,
         channels: int = 1,
-        size: int = 28,
+        size: Size = 28,
         width: int = 32,
         depth: int = 0,
         hidden: int = 256,
@@ -82,11 +99,11 @@ class Strided(nn.Module):
         steady_boxes: bool = False,
     ) -> None:
         super().__init__()
-        side = size // 2 // 2
+        pixels = math.prod(sides(size, lambda side: side // 4))
         self.ramps = InputRamps(ramps, slope=slope, learnable=learn_ramps) if ramps else nn.Identity()
         self.conv1 = nn.Conv2d(channels * max(1, len(ramps)), width, 4, stride=2, padding=1)
         self.conv2 = nn.Conv2d(width, 2 * width, 4, stride=2, padding=1)
-        self.hidden = nn.Linear(2 * width * side * side, hidden)
+        self.hidden = nn.Linear(2 * width * pixels, hidden)
         self.head = nn.Linear(hidden, classes)
         self.after1 = _further(width, depth, group_norm)
         self.after2 = _further(2 * width, depth, group_norm)

@@ -6,11 +6,13 @@ recognition", arXiv:2008.10400.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch import nn
 
+from hardy.models.compact import Size, sides
 from hardy.validation import Images, Logits
 
 Activation = Literal["gelu", "relu"]
@@ -34,11 +36,12 @@ class StudyCNN(nn.Module):
     classifier is then random, so the door refuses it unless told otherwise.
     """
 
-    def __init__(self, classes: int = 10, *, dropout_left_on: bool = False) -> None:
+    def __init__(self, classes: int = 10, *, dropout_left_on: bool = False, channels: int = 1, size: Size = 28) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 10, 5)
+        pixels = math.prod(sides(size, lambda side: ((side - 4) // 2 - 4) // 2))
+        self.conv1 = nn.Conv2d(channels, 10, 5)
         self.conv2 = nn.Conv2d(10, 20, 5)
-        self.fc1 = nn.Linear(320, 50)
+        self.fc1 = nn.Linear(20 * pixels, 50)
         self.fc2 = nn.Linear(50, classes)
         self.dropout_left_on = dropout_left_on
 
@@ -55,15 +58,22 @@ class SimpleNet(nn.Module):
     """Unpadded convolutions, each with batch norm and activation, then one linear layer with batch norm."""
 
     def __init__(
-        self, kernel: int, channels: Sequence[int], *, activation: Activation = "gelu", classes: int = 10
+        self,
+        kernel: int,
+        channels: Sequence[int],
+        *,
+        activation: Activation = "gelu",
+        classes: int = 10,
+        inputs: int = 1,
+        size: Size = 28,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before, after in zip([1, *channels], channels, strict=False):
+        for before, after in zip([inputs, *channels], channels, strict=False):
             layers += [nn.Conv2d(before, after, kernel), nn.BatchNorm2d(after), ACTIVATIONS[activation]()]
-        side = 28 - (kernel - 1) * len(channels)
+        pixels = math.prod(sides(size, lambda side: side - (kernel - 1) * len(channels)))
         self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(channels[-1] * side * side, classes, bias=False)
+        self.head = nn.Linear(channels[-1] * pixels, classes, bias=False)
         self.norm = nn.BatchNorm1d(classes)
 
     def forward(self, images: Images) -> Logits:

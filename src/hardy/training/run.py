@@ -12,12 +12,14 @@ from typing import Any
 from safetensors.torch import save
 
 from hardy.data import load_dataset, split_hashes
+from hardy.data.loading import trainable
 from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError
 from hardy.files import atomic_write, sha256_of
 from hardy.progress import progress_bars
 from hardy.rng import derive
 from hardy.runs import Run, environment, holds_out
+from hardy.training.filling import fill_in
 from hardy.training.interrupt import stop_on_signal
 from hardy.training.loop import Fitted, Update, check_suits, fit
 from hardy.training.recipe import Recipe
@@ -49,7 +51,9 @@ def train(
             with ``resume`` the folder of an interrupted training.
         seed: every random number comes from it.
         device: ``auto``, ``cpu``, ``cuda``, …
-        data: the dataset; its ``train`` split is trained on, its ``validation`` split chooses the best epoch.
+        data: the dataset; its ``train`` split is trained on, its ``validation`` split chooses the best epoch. Of a
+            folder or a file that has no such splits, a fifth of the images is set apart for testing and a tenth for
+            validation (see :func:`hardy.data.load_user_dataset`). Networks get the channels and the size of its images.
         data_dir: where to look for datasets first.
         resume: continue an interrupted training; a finished one is returned as it is.
         progress: draw a progress bar per network, in a terminal or a notebook.
@@ -75,7 +79,9 @@ def train(
         raise UsageError("resuming takes the folder of the interrupted training; name it as out")
     out = Path(out) if out is not None else _new_folder(recipe.name)
     run = Run.open_or_create(out) if resume else Run.create(out)
+    data = trainable(data)
     training_set, validation = (load_dataset(f"{data}/{split}", data_dir=data_dir) for split in ("train", "validation"))
+    recipe = fill_in(recipe, training_set.images.shape[1:])
     on = choose_device(device)
     checkpoints = out / "checkpoints"
     classes = len(training_set.classes)
@@ -85,7 +91,8 @@ def train(
         "seed": seed,
         "data": data,
         "hashes": hashes,
-        "split_indices": split_hashes(len(training_set) + len(validation)),
+        # Of images that a share was set apart of, the hashes say it all.
+        "split_indices": {} if "?" in data else split_hashes(len(training_set) + len(validation)),
     }
     found = run.manifest.get("training")
     if found is None and "schema" in run.manifest and len(run.manifest) > 1:
