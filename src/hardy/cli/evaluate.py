@@ -12,7 +12,20 @@ from hardy.errors import UsageError
 
 
 def evaluate(
-    subject: Annotated[str, typer.Argument(help="The folder of a run or a bundle, or package.module:callable.")],
+    subject: Annotated[
+        str | None,
+        typer.Argument(help="The folder of a run or a bundle, or package.module:callable.", show_default=False),
+    ] = None,
+    logits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="In place of a classifier, its logits or probabilities, with labels: an NPZ, Parquet or CSV file.",
+        ),
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="The callable is a function from images to probabilities.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="The run folder to write; a run's own by default.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A safetensors file for package.module:callable.")] = None,
     property_: Annotated[
@@ -52,11 +65,18 @@ def evaluate(
     """Measure a classifier: records, scorecard and report."""
     from hardy.evaluation.evaluate import measure
     from hardy.evaluation.sources import sources_of
-    from hardy.evaluation.subject import load_subject
+    from hardy.evaluation.subject import given_answers, load_subject
     from hardy.report import print_scorecard
     from hardy.report.run import write_run_report
 
-    loaded = load_subject(subject, weights)
+    if (subject is None) == (logits is None):
+        raise UsageError("name a classifier, or with --logits a file of its answers, and not both")
+    if logits is not None:
+        if data is not None or weights is not None or probabilities:
+            raise UsageError("--logits takes the place of a classifier and its images; leave out the options for these")
+        loaded, data = given_answers(logits), logits
+    else:
+        loaded = load_subject(subject or "", weights, probabilities=probabilities)
     out = out or loaded.run
     if out is None:
         raise UsageError("--out is missing: name the folder for the records and the report")

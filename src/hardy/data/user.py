@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hardy.data.answers import holds_answers, read_answers
 from hardy.data.arrays import as_channels, check_image_array, check_labels, name_classes, resized
 from hardy.data.dataset import Dataset
 from hardy.data.image_files import ENDINGS, KNOWN, channels_of, read_pixels
@@ -64,6 +65,9 @@ def load_user_dataset(path: str | Path, split: str = "test") -> Dataset:
     Options follow the path, as in ``photos?resize=32x24&test=0.2`` (see :mod:`hardy.data.reading`): ``resize`` to
     WIDTHxHEIGHT and crop, ``channels`` 1 or 3; ``test`` makes a test and a validation split of images that have none,
     ``validation`` only that (see :func:`hardy.data.splits.divide_by_content`).
+
+    A table, or a file of logits or probabilities (see :mod:`hardy.data.answers`), is loaded with logits, (N, 1, 1, K),
+    in place of images, for :class:`hardy.models.given.GivenLogits`.
 
     ``unlabeled`` loads all images below a folder, or an ``.npz`` or ``.npy`` file's, without labels.
 
@@ -130,6 +134,8 @@ def with_splits(path: str | Path) -> str:
 
 def _published(path: Path) -> dict[str, str]:
     """What there is, by split: the name of its folder, or the prefix of its arrays. ``whole`` is images as such."""
+    if holds_answers(path):
+        return {_WHOLE: ""}
     if path.is_dir():
         found = {split: name for split, names in _FOLDERS.items() for name in names if _folders(path / name)}
     else:
@@ -178,6 +184,11 @@ def _no_split(path: Path, split: str) -> str:
 
 
 def _read(reading: Reading, split: str, published: dict[str, str]) -> _Loaded:
+    if holds_answers(reading.path):
+        if reading.resize or reading.channels:
+            raise UsageError(f"{reading.path} holds answers, not images; leave out how images are read")
+        logits, labels, classes = read_answers(reading.path)
+        return _Loaded(torch.from_numpy(logits)[:, None, None], torch.from_numpy(labels), classes)
     if not reading.path.is_dir():
         return _from_npz(reading, published[split])
     folder = reading.path / published[split]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hardy.data import Dataset, available
 from hardy.errors import DataError, UsageError
 from hardy.evaluation.budget import Budget
-from hardy.evaluation.framework import EvaluationContext, Measurement, Property, Skipped
+from hardy.evaluation.framework import Access, EvaluationContext, Measurement, Property, Skipped
 from hardy.evaluation.sources import Sources
 from hardy.threats import ThreatModel, read_radius, usual_radii
+
+_HAS = {"logits": "given answers", "images": "probabilities"}
 
 # What the registry's datasets of the role 'shift' are a shift of.
 _SHIFTED = "mnist/test"
@@ -24,6 +26,7 @@ def make_context(
     limit: int | None = None,
     adversarial: Sequence[str | Path] = (),
     members: int = 0,
+    access: Access = "gradients",
     *,
     norm: str | None = None,
     eps: float | str | Sequence[float | str] | None = None,
@@ -71,6 +74,7 @@ def make_context(
         members=members,
         train=sources.train,
         **_threats(_shape(test), norm, eps),
+        access=access,
     )
 
 
@@ -99,3 +103,15 @@ def planned_measurements(
     planned = [prop.plan(context) for prop in chosen]
     measurements = list(dict.fromkeys(measurement for each in planned for measurement in each.measurements))
     return measurements, [skip for each in planned for skip in each.skipped]
+
+
+def within_reach(chosen: Sequence[Property], access: Access) -> tuple[list[Property], list[Skipped]]:
+    """The properties that can be measured of a classifier with such access, and why the others cannot."""
+    order = get_args(Access)
+    reached = [prop for prop in chosen if order.index(prop.needs) <= order.index(access)]
+    lacking = {"images": "answers to images", "gradients": "gradients"}
+    return reached, [
+        Skipped(prop.name, f"it needs {lacking[prop.needs]}, and of this classifier there are only {_HAS[access]}")
+        for prop in chosen
+        if prop not in reached
+    ]

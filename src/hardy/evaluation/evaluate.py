@@ -18,7 +18,7 @@ from hardy.data import Dataset
 from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError
 from hardy.evaluation.budget import Budget, find_budget
-from hardy.evaluation.context import make_context, planned_measurements
+from hardy.evaluation.context import make_context, planned_measurements, within_reach
 from hardy.evaluation.framework import Measurement, Memo, Metric, Property, Results, Shard, Skipped
 from hardy.evaluation.manifest import EvaluationManifest
 from hardy.evaluation.properties import PROPERTIES, measurement_functions
@@ -213,9 +213,12 @@ def measure(
     sources = replace(sources, classes=subject.classes or sources(sources.test).classes)
     test = sources(sources.test)
     with _moved_to(on, subject.classifier) as classifier:
-        info = check_on_dataset(classifier, test, on, allow_random=allow_random)
-        members = member_count(classifier)
-        context = make_context(sources, info.classes, budget, limit, adversarial, members, norm=norm, eps=eps)
+        if subject.access == "logits":
+            info = ClassifierInfo(test.images.shape[-1], [])
+        else:
+            info = check_on_dataset(classifier, test, on, allow_random=allow_random)
+        members, access = member_count(classifier), subject.access
+        context = make_context(sources, info.classes, budget, limit, adversarial, members, access, norm=norm, eps=eps)
         hashes = {name: sources(name).sha256 for name in dict.fromkeys([*context.sizes, *sources.in_memory])}
         manifest = EvaluationManifest(
             seed=seed,
@@ -234,8 +237,9 @@ def measure(
         if run is not None and before is not None:
             _check_same(run, before, manifest)
             manifest = manifest.model_copy(update={"properties": _in_order([*names, *before.properties])})
-        chosen = [PROPERTIES[name] for name in manifest.properties]
+        chosen, beyond = within_reach([PROPERTIES[name] for name in manifest.properties], context.access)
         measurements, skipped = planned_measurements(chosen, context)
+        skipped += beyond
         if context.validation is not None and context.validation in {it.dataset for it in measurements}:
             check_disjoint(sources(context.validation), test)
         if run is not None:
@@ -266,7 +270,8 @@ def load_results(run: Run, data_dir: str | Path | None = None) -> tuple[list[Pro
     manifest = EvaluationManifest.of(run)
     if manifest is None:
         raise RunError(f"{run.path} holds no evaluation; make one with 'hardy evaluate {run.path}'")
-    chosen, context = [PROPERTIES.find(name) for name in manifest.properties], manifest.context
+    context = manifest.context
+    chosen, _ = within_reach([PROPERTIES.find(name) for name in manifest.properties], context.access)
     measurements, _ = planned_measurements(chosen, context)
     records = RecordStore(run.path / "records").load(measurements)
     directory = Path(data_dir) if data_dir is not None else None

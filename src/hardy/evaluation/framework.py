@@ -36,6 +36,9 @@ Compute: TypeAlias = Callable[[NDArray[np.float64]], float]
 Examples: TypeAlias = tuple[tuple[str, NDArray[np.int64]], ...]
 """Per stratum a dataset and indices into it; resampling stays within a stratum."""
 
+Access: TypeAlias = Literal["logits", "images", "gradients"]
+"""What can be asked of a classifier: only the logits that were given, answers to any images, or also gradients."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -138,6 +141,7 @@ class EvaluationContext:
         train: what the classifier was trained on, for detectors; None where that is not at hand.
         norm: which norm attacks are held to; every usual one if empty.
         eps: their radii in it, ascending.
+        access: how much of the classifier there is: its gradients, its answers to any images, or only given logits.
     """
 
     dataset: str
@@ -155,6 +159,12 @@ class EvaluationContext:
     train: str | None = None
     norm: str = ""
     eps: tuple[float, ...] = ()
+    access: Access = "gradients"
+
+    @property
+    def gradients(self) -> bool:
+        """Whether the classifier's gradients can be followed."""
+        return self.access == "gradients"
 
     def examples(self, dataset: str, at_most: int | None = None) -> int:
         """How many examples of ``dataset`` a measurement takes: all, unless the limit or ``at_most`` says fewer."""
@@ -311,6 +321,7 @@ class Property:
         functions: by name, what its measurements are made with.
         draw: from the results to the charts of the report.
         warnings: from the results to what a reader of the figures must know.
+        needs: what has to be asked of a classifier for any of it.
     """
 
     name: str
@@ -321,3 +332,4 @@ class Property:
     functions: Mapping[str, MeasurementFunction]
     draw: Callable[[Results], list[Chart]] = lambda _: []
     warnings: Callable[[Results], list[str]] = lambda _: []
+    needs: Access = "images"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +19,8 @@ from hardy.data import Dataset
 from hardy.data.reading import Reading
 from hardy.deployment import BUNDLE, load_bundle
 from hardy.errors import UsageError
+from hardy.evaluation.framework import Access
+from hardy.models.given import FromProbabilities, GivenLogits, ProbabilityFunction
 from hardy.models.weights import load_weights, weights_sha256
 from hardy.runs import MANIFEST, load_trained, training_facts
 from hardy.validation import ClassifierInfo, check_classifier
@@ -36,6 +40,7 @@ class Subject:
         training: the resolved recipe and seed, where hardy trained it.
         run: its run folder, if it has one.
         classes: the class names in the order of its logits, where they are known.
+        access: what can be asked of it.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Subject:
     training: dict[str, Any] | None = None
     run: Path | None = None
     classes: tuple[str, ...] = ()
+    access: Access = "gradients"
 
     def data(self, given: T | None = None) -> T | str:
         """What to measure on: what is given, else what it was trained on, else MNIST.
@@ -59,13 +65,15 @@ class Subject:
         return given
 
 
-def load_subject(name: str | Path, weights: str | Path | None = None) -> Subject:
+def load_subject(name: str | Path, weights: str | Path | None = None, *, probabilities: bool = False) -> Subject:
     """The classifier that ``name`` stands for.
 
     Args:
         name: the folder of a run or of a bundle, or ``package.module:attribute``: an ``nn.Module``, or a callable
             without arguments that returns one. The current folder is searched for the module as well.
         weights: a safetensors file to load into it.
+        probabilities: ``package.module:attribute`` is a function from images to probabilities, as for
+            :func:`from_probabilities`.
 
     Raises:
         RunError: the run is not trained to its end, or its weights are not those it was trained to.
@@ -73,6 +81,17 @@ def load_subject(name: str | Path, weights: str | Path | None = None) -> Subject
         UsageError: the module does not import, the attribute is no classifier, or the weights do not fit.
     """
     path, name = Path(name), str(name)
+    if probabilities:
+        if ":" not in name or weights is not None:
+            raise UsageError(
+                f"'{name}': a function of probabilities is named as package.module:function, without weights"
+            )
+        found = _attribute(name)
+        if not callable(found):
+            raise UsageError(
+                f"'{name}' is {type(found).__name__}; it has to be a function from images to probabilities"
+            )
+        return from_probabilities(found, name)
     if (path / MANIFEST).exists():
         if weights is not None:
             raise UsageError(f"{name} is a run and has its own weights; leave out --weights")
@@ -98,6 +117,34 @@ def subject_of(model: nn.Module | Subject | str | Path) -> Subject:
         kind = type(model).__name__
         return Subject(kind, model, kind, weights_sha256(model))
     return load_subject(model)
+
+
+def given_answers(path: str | Path = "") -> Subject:
+    """What stands for a classifier of which there are only answers, in files that are handed in as data.
+
+    Such a file takes the place of a dataset (see :mod:`hardy.data.answers`):
+    ``hardy.evaluate(given_answers(), "answers.csv", validation="more.csv")``.
+    """
+    module = GivenLogits()
+    return Subject(Path(path).stem or "given answers", module, "given answers", weights_sha256(module), access="logits")
+
+
+def from_probabilities(function: ProbabilityFunction, name: str = "", classes: Sequence[str] = ()) -> Subject:
+    """A function from images to probabilities as a classifier: all is measured of it that takes no gradients.
+
+    Args:
+        function: from a NumPy array (N, C, H, W), float32 in [0, 1], to probabilities (N, K), in rows that sum to 1,
+            each image by itself.
+        name: what it is called in the scorecard; by default as in Python.
+        classes: the K class names, where labels are to be matched with them.
+
+    ``hardy.evaluate(from_probabilities(predict), (images, labels))`` measures one.
+    """
+    module, name = FromProbabilities(function), name or getattr(function, "__name__", type(function).__name__)
+    # Nobody can tell whether a function is the same; its code and its name are as near as it gets.
+    code = getattr(getattr(function, "__code__", None), "co_code", b"")
+    digest = hashlib.sha256(name.encode() + code).hexdigest()
+    return Subject(name, module, "a function of probabilities", digest, classes=tuple(classes), access="images")
 
 
 PROBES = 64
@@ -165,13 +212,18 @@ def import_from_here(name: str) -> ModuleType:
         raise UsageError(f"cannot import '{name}': {type(error).__name__}: {error}") from error
 
 
-def _from_import(name: str, weights: Path | None) -> Subject:
+def _attribute(name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     found: Any = import_from_here(module_name)
     for part in attribute.split("."):
         if not part or not hasattr(found, part):
             raise UsageError(f"module '{module_name}' has no '{attribute}'")
         found = getattr(found, part)
+    return found
+
+
+def _from_import(name: str, weights: Path | None) -> Subject:
+    found = _attribute(name)
     if not isinstance(found, nn.Module):
         if not callable(found):
             raise UsageError(

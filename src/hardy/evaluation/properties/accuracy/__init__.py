@@ -12,4 +12,5 @@ PROPERTY = Property(
     metrics=metrics.metrics,
     functions=PREDICTION_FUNCTIONS,
     draw=charts.draw,
+    needs="logits",
 )

@@ -34,7 +34,7 @@ def draw(results: Results) -> list[Chart]:
             )
         )
     wrong = np.flatnonzero(~answers.correct)
-    if len(wrong):
+    if len(wrong) and results.context.access != "logits":
         confidence = answers.confidence
         worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:PICTURES]
         images = dataset.floats(torch.from_numpy(answers.indices[worst])).numpy()

@@ -14,4 +14,5 @@ PROPERTY = Property(
     functions={"attack": measure.measure_attack, "masking": masking.measure_masking, **PREDICTION_FUNCTIONS},
     draw=charts.draw,
     warnings=masking.masking_warnings,
+    needs="gradients",
 )

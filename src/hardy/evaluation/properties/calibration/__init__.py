@@ -15,4 +15,5 @@ PROPERTY = Property(
     functions={"predict_highest_loss": measure_attacked_predictions, **PREDICTION_FUNCTIONS},
     draw=charts.draw,
     warnings=metrics.warnings,
+    needs="logits",
 )

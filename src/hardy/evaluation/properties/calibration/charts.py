@@ -19,9 +19,12 @@ _DIAGONAL = np.array([0.0, 1.0])
 
 
 def draw(results: Results) -> list[Chart]:
-    clean, attacked = test_measurement(results.context), attacked_measurement(results.context)
+    context = results.context
+    measured = {"": test_measurement(context)}
+    if context.gradients:
+        measured[" under attack"] = attacked_measurement(context)
     charts = []
-    for words, measurement in (("", clean), (" under attack", attacked)):
+    for words, measurement in measured.items():
         shown = {
             "with temperature" if way.setting else "as it is": (way.confidence, way.correct)
             for way in answers_to(results, measurement)

@@ -46,7 +46,13 @@ class Answers(NamedTuple):
 
 def plan(context: EvaluationContext) -> Plan:
     skipped = no_validation_split("calibration", "calibrators", context)
-    measurements = [test_measurement(context), attacked_measurement(context), *validation_measurements(context)]
+    measurements = [test_measurement(context), *validation_measurements(context)]
+    if context.gradients:
+        measurements.append(attacked_measurement(context))
+    else:
+        skipped.append(
+            Skipped("calibration", f"under attack: the classifier gives no gradients, only {context.access}")
+        )
     if context.members and context.validation is not None:
         measurements.append(members_measurement(context, context.dataset))
     elif not context.members:

@@ -66,10 +66,12 @@ OF_LABELS = "it says how often each label occurs, and nothing of the classifier"
 
 
 def metrics(results: Results) -> list[Metric]:
-    attacked = attacked_measurement(results.context)
-    given = predictions_of(results, attacked)
     ways = answers_to(results, test_measurement(results.context))
     found = [metric for place, way in enumerate(ways) for metric in _clean(results, place, way)]
+    if not results.context.gradients:
+        return found
+    attacked = attacked_measurement(results.context)
+    given = predictions_of(results, attacked)
     for way in answers_to(results, attacked):
         setting = {**attack_setting(results.context), **way.setting}
         found.append(ece_metric(results, way.confidence, way.correct, given.examples, setting))

@@ -14,4 +14,5 @@ PROPERTY = Property(
     functions=PREDICTION_FUNCTIONS,
     draw=charts.draw,
     warnings=metrics.warnings,
+    needs="logits",
 )

@@ -60,7 +60,9 @@ def plan(context: EvaluationContext) -> Plan:
         reasons.append("there are no training images: detectors that are fitted on them are left out")
     if context.validation is None:
         reasons.append("there are no validation images: the combination of scores, and thresholds, are left out")
-    if not (context.budget.odin and context.budget.perturbed):
+    if not context.gradients:
+        reasons.append("ODIN and adversarially perturbed images: the classifier gives no gradients")
+    elif not (context.budget.odin and context.budget.perturbed):
         reasons.append(f"ODIN and adversarially perturbed images: the {context.budget.name} budget leaves them out")
     validation = validation_measurement(context)
     measurements = [
@@ -100,7 +102,7 @@ def outside_measurements(context: EvaluationContext) -> list[Outside]:
     for name in TRANSFORMS:
         measurement = detect_measurement(context, context.dataset, budget.transformed, transform=name)
         found.append(Outside(plain(name), measurement, {"transform": name}))
-    if budget.perturbed:
+    if budget.perturbed and context.gradients:
         for name in context.out_of_distribution:
             measurement = detect_measurement(context, name, budget.perturbed, perturbed=PERTURBED_EPS)
             found.append(Outside(f"{name}, perturbed", measurement, {"norm": "linf", "eps": PERTURBED_EPS}))
@@ -121,7 +123,7 @@ def detect_measurement(
         validation=context.validation or "",
         training=context.budget.detector_training,
         fitting=context.budget.detector_validation,
-        odin=context.budget.odin and context.validation is not None,
+        odin=context.budget.odin and context.validation is not None and context.gradients,
     )
 
 
