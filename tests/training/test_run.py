@@ -155,7 +155,7 @@ def test_an_evaluation_of_something_else_is_no_training_to_resume(tmp_path: Path
     ("recipe", "arguments"),
     [
         (replace(TINY, objectives=(Objective("none"),)), {}),
-        (replace(TINY, model_arguments={"width": 2}), {}),
+        (replace(TINY, model_arguments={"width": 2, "size": 16}), {}),
         (replace(TINY, batch_size=361), {}),
         (replace(PAIR, members=(TINY, replace(TINY, model="no"))), {}),
         (TINY, {"device": "no"}),

@@ -44,7 +44,7 @@ def bundle(
         detector=detector,
         target_refusal=target_refusal,
         alpha=alpha,
-        ood=ood,
+        ood=ood or (),
         preprocessing=preprocessing,  # type: ignore[arg-type]
         data_dir=data_dir,
         report=lambda text: typer.echo(text, err=True),

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hardy.cli.options import DATA_HELP, AllowRandom, DataDir, Device, Json, Ood, Resize, Resume, Seed, ValidationShare
+from hardy.cli.options import (
+    DATA_HELP,
+    AllowRandom,
+    DataDir,
+    Device,
+    Json,
+    Ood,
+    Resize,
+    Resume,
+    Seed,
+    ValidationShare,
+    print_json,
+)
 from hardy.errors import UsageError
+
+if TYPE_CHECKING:
+    from hardy.evaluation.dry_run import DryRun
 
 
 def evaluate(
@@ -59,6 +74,9 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once; the records do not depend on it.")] = 500,
     allow_random: AllowRandom = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be measured, and how long it would take at most.")
+    ] = False,
     resume: Resume = False,
     json: Json = False,
 ) -> None:
@@ -78,31 +96,37 @@ def evaluate(
     else:
         loaded = load_subject(subject or "", weights, probabilities=probabilities)
     out = out or loaded.run
-    if out is None:
+    if out is None and not dry_run:
         raise UsageError("--out is missing: name the folder for the records and the report")
-    evaluation = measure(
-        loaded,
-        sources_of(
-            loaded.data(data),
-            validation=validation,
-            ood=ood,
-            data_dir=data_dir,
-            resize=resize,
-            validation_share=validation_share,
-        ),
-        properties=property_ or (),
-        budget=budget,  # type: ignore[arg-type]
-        limit=limit,
-        out=out,
-        seed=seed,
-        device=device,
-        adversarial=adversarial or (),
-        norm=norm,
-        eps=eps or None,
-        batch_size=batch_size,
-        resume=resume,
-        allow_random=allow_random,
+    sources = sources_of(
+        loaded.data(data),
+        validation=validation,
+        ood=ood,
+        data_dir=data_dir,
+        resize=resize,
+        validation_share=validation_share,
     )
+    settings: dict[str, Any] = {
+        "properties": property_ or (),
+        "budget": budget,
+        "limit": limit,
+        "device": device,
+        "adversarial": adversarial or (),
+        "norm": norm,
+        "eps": eps or None,
+        "batch_size": batch_size,
+        "allow_random": allow_random,
+    }
+    if dry_run or out is None:
+        from hardy.evaluation.dry_run import dry_run as plan
+
+        found = plan(loaded, sources, **settings)
+        if json:
+            print_json(found.as_json())
+        else:
+            _print_plan(found)
+        return
+    evaluation = measure(loaded, sources, out=out, seed=seed, resume=resume, **settings)
     page = write_run_report(out, data_dir, evaluation=evaluation)
     if json:
         typer.echo(evaluation.scorecard.to_json(), nl=False)
@@ -111,3 +135,26 @@ def evaluate(
 
     print_scorecard(evaluation.scorecard, Console())
     typer.echo(f"report: {page}")
+
+
+def _print_plan(found: DryRun) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("Measurement", "On", "Images", "Seconds at most"):
+        table.add_column(heading, justify="left" if heading in ("Measurement", "On") else "right")
+    # Text, not str: rich reads markup in a str, and names come from outside.
+    for (function, dataset), group in found.by_kind().items():
+        examples = max(it.measurement.examples for it in group)
+        name = Text(f"{function}, {len(group)} settings" if len(group) > 1 else function)
+        table.add_row(name, Text(dataset), f"{examples:,}", f"{sum(it.seconds for it in group):,.1f}")
+    console = Console()
+    console.print(table)
+    for skip in found.skipped:
+        console.print(Text(f"left out: {skip.property}: {skip.reason}", style="dim"))
+    console.print(
+        f"{len(found.planned)} measurements, at most {found.seconds:,.0f} s of the classifier's time; intervals and "
+        f"pictures come on top. {found.memory / 2**20:,.0f} MiB with all images and a batch loaded"
+    )

@@ -114,6 +114,9 @@ def fit_bundle(
         raise RunError(
             f"{validation.name} has changed since {path} was trained: its hash is another; use the same data"
         )
+    if list(validation.images.shape[1:]) != [channels, height, width]:
+        found = list(validation.images.shape[1:])
+        raise RunError(f"{path} takes images of {manifest['input']}, and those of {validation.name} are {found}")
     check_disjoint(validation, test)
     if len(validation) < 4:
         raise UsageError(f"{validation.name} has {len(validation)} images; a bundle takes at least 4, and better 400")

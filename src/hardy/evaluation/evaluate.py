@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -210,7 +209,7 @@ def measure(
         raise UsageError(f"batch size {batch_size}: at least one image at once")
     run = None if out is None else _open(subject, Path(out), resume)
     on = choose_device(device)
-    sources = replace(sources, classes=subject.classes or sources(sources.test).classes)
+    sources = sources.for_classes(subject.classes)
     test = sources(sources.test)
     with _moved_to(on, subject.classifier) as classifier:
         if subject.access == "logits":

@@ -63,6 +63,10 @@ class Sources:
             self.known[name] = found = with_classes(found, self.classes)
         return found
 
+    def for_classes(self, classes: tuple[str, ...]) -> Sources:
+        """The same with labels counted by these class names; by the test split's own if there are none."""
+        return replace(self, classes=classes or self(self.test).classes)
+
 
 def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
     """The dataset with its labels counted by these class names.

@@ -71,7 +71,7 @@ def metrics(results: Results) -> list[Metric]:
         own = answers.at(it.chosen)
         setting = {"column": it.column, "value": it.value, "slices": len(found)}
         accuracy = _accuracy(own.correct)
-        metrics.append(Metric(SLICE_ACCURACY, accuracy, own.examples, setting, interval=tuple(interval)))
+        metrics.append(Metric(SLICE_ACCURACY, accuracy, own.examples, setting, interval=(interval.low, interval.high)))
 
     def worst(weights: NDArray[np.float64]) -> float:
         each = [_accuracy(right[it.chosen])(weights[it.chosen]) for it in found if weights[it.chosen].any()]
