@@ -175,7 +175,8 @@ def _passes(measurement: Measurement, classes: int) -> Passes:
             return Passes(1 + bool(setting["odin"]), steps)
         case "attack" | "predict_attacked":
             attacks = [adjusted(measurement, it) for it in get_attacks(str(setting["attack"]), str(setting["norm"]))]
-            return _sum([_of_attack(it, len(radii(measurement)), classes) for it in attacks])
+            around = Passes(forward=int(setting.get("around_queries", 0)))
+            return _sum([around, *(_of_attack(it, len(radii(measurement)), classes) for it in attacks)])
         case "masking":
             return _sum([_of_attack(adjusted(measurement, ATTACKS[name]), 1, classes) for name in MASKING_ATTACKS])
         case _:
