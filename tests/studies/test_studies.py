@@ -341,8 +341,8 @@ class Counting:
         self.data = data
         self.study = Study("counting", "for tests", "fast", ("some", "more"), self.prepare, self.summarize)
 
-    def prepare(self, _options: Options) -> Prepared:
-        return Prepared(["one", "two", "three"], {"data": {"mnist/test": self.data}}, self.train, RIGHT)
+    def prepare(self, _options: Options, _out: Path) -> Prepared:
+        return Prepared(["one", "two", "three"], {"data": {"mnist/test": self.data}}, self.train, lambda _: RIGHT)
 
     def train(self, arm: str, stop: Callable[[], bool]) -> nn.Module:
         if arm == self.stop_at:
@@ -448,8 +448,8 @@ def test_the_augmentation_study_trains_stops_resumes_and_reports(
     study = STUDIES.find("augmentation")
     run_study(study, tmp_path / "whole", options)
 
-    def stopping(options: Options) -> Prepared:
-        prepared = study.prepare(options)
+    def stopping(options: Options, out: Path) -> Prepared:
+        prepared = study.prepare(options, out)
 
         def train(arm: str, stop: Callable[[], bool]) -> nn.Module:
             if arm == prepared.arms[3]:

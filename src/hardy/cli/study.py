@@ -16,7 +16,12 @@ def study(
     model: Annotated[
         str | None, typer.Option(help="The recipe whose network is trained; the study's own by default.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How many times each arm is trained.")] = 3,
+    seeds: Annotated[
+        int | None, typer.Option(help="How many times each arm is trained; by default as often as the study wants.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="How long networks are trained, where a study leaves it open.")
+    ] = None,
     budget: Annotated[
         str, typer.Option(help="quick, standard or full: how much is trained and measured.")
     ] = "standard",
@@ -37,16 +42,24 @@ def study(
     chosen = STUDIES.find(name)
     options = Options(
         model=model or chosen.model,
-        seeds=seeds,
+        seeds=seeds if seeds is not None else (Options.seeds if chosen.takes_seeds else 1),
         seed=seed,
         budget=budget,  # type: ignore[arg-type]
         only=tuple(only or ()),
         limit=limit,
+        epochs=epochs,
         device=device,
         data_dir=data_dir,
     )
     with progress_bars("study") as draw:
-        page = run_study(chosen, out, options, resume=resume, report=lambda now: draw(now.done, now.arms, now.arm))
+        page = run_study(
+            chosen,
+            out,
+            options,
+            resume=resume,
+            report=lambda now: draw(now.done, now.arms, now.arm),
+            announce=lambda text: typer.echo(text, err=True),
+        )
     if json:
         print_json(page.figures)
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -106,7 +107,7 @@ def training_list(arm: Arm, images: int, passes: int) -> tuple[Tensor, Tensor]:
     return added, torch.arange(images + len(added)).repeat(passes)
 
 
-def prepare(options: Options) -> Prepared:
+def prepare(options: Options, _out: Path) -> Prepared:
     recipe = _recipe(options.model)
     effort = EFFORTS[options.budget]
     device = choose_device(options.device)
@@ -144,7 +145,8 @@ def prepare(options: Options) -> Prepared:
     hashes = {name: load_dataset(name, options.data_dir).sha256 for name in ("mnist/test", *at_hand)}
     data = {dataset.name: dataset.sha256 for dataset in (train, validation)} | hashes
     facts = {"data": data, "recipe": recipe.to_dict()}
-    return Prepared(list(by_key), facts, train_arm, augmentation_property(effort.sizes))
+    measured = augmentation_property(effort.sizes)
+    return Prepared(list(by_key), facts, train_arm, lambda _: measured)
 
 
 def augment_once(

@@ -41,6 +41,7 @@ class Options:
         budget: how much is trained and measured.
         only: names of the parts of the study that are wanted; all where it is empty.
         limit: at most so many training images, and test images per figure.
+        epochs: how long networks are trained, in studies that leave that open; None is as the budget says.
         device: ``auto``, ``cpu``, ``cuda``, …
         data_dir: where to look for datasets first.
     """
@@ -51,6 +52,7 @@ class Options:
     budget: BudgetName = "standard"
     only: tuple[str, ...] = ()
     limit: int | None = None
+    epochs: int | None = None
     device: str = "auto"
     data_dir: Path | None = None
 
@@ -63,12 +65,16 @@ class Prepared(NamedTuple):
         facts: what the figures depend on besides the options, as JSON values: datasets and their hashes.
         train: trains one arm; asks now and then whether to stop.
         measured: what each trained arm is evaluated by.
+        plan: what will be done and about how long that takes, in words.
+        random: arms whose classifier answers differently each time, which is what is studied.
     """
 
     arms: Sequence[str]
     facts: dict[str, Any]
     train: Callable[[str, Callable[[], bool]], nn.Module]
-    measured: Property
+    measured: Callable[[str], Property]
+    plan: str = ""
+    random: frozenset[str] = frozenset()
 
 
 class Page(NamedTuple):
@@ -95,16 +101,20 @@ class Study:
         description: one line for the user.
         model: the recipe it uses unless another is named.
         parts: what ``only`` may name.
-        prepare: loads what all arms share.
+        prepare: loads what all arms share; is given the study's folder, for what it keeps there.
         summarize: from the options and each arm's metrics to the page; trains and measures nothing.
+        takes_epochs: whether ``epochs`` may be set.
+        takes_seeds: whether each arm may be trained several times.
     """
 
     name: str
     description: str
     model: str
     parts: tuple[str, ...]
-    prepare: Callable[[Options], Prepared]
+    prepare: Callable[[Options, Path], Prepared]
     summarize: Callable[[Options, Mapping[str, Sequence[Metric]]], Page]
+    takes_epochs: bool = False
+    takes_seeds: bool = True
 
 
 @holds_out
@@ -115,6 +125,7 @@ def run_study(
     *,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda _: None,
+    announce: Callable[[str], None] = lambda _: None,
 ) -> Page:
     """Run what is missing of a study in the run folder ``out``: ``arms/``, then ``study.json`` and ``study.md``.
 
@@ -129,7 +140,7 @@ def run_study(
     found = run.manifest.get("study")
     if found is None and len(run.manifest) > 1:
         raise RunError(f"{out} holds a run that is no study; choose another --out")
-    prepared = study.prepare(options)
+    prepared = study.prepare(options, out)
     asked = {"name": study.name, "options": _as_json(options), "facts": prepared.facts}
     for key, value in asked.items():
         if found is not None and found[key] != value:
@@ -142,29 +153,40 @@ def run_study(
     runs = {arm: out / "arms" / arm for arm in prepared.arms}
     missing = [arm for arm, path in runs.items() if not (path / "scorecard.json").exists()]
     sources = sources_of("mnist", data_dir=options.data_dir)
-    with PROPERTIES.holding(prepared.measured), stop_on_signal() as stop:
+    if prepared.plan and missing:
+        announce(prepared.plan)
+    with stop_on_signal() as stop:
         for done, arm in enumerate(missing):
             report(Progress(done, len(missing), arm))
             if stop():
                 raise Stopped(f"stopped with {len(missing) - done} of {len(runs)} arms to go; go on with --resume")
-            measure(
-                dataclasses.replace(subject_of(prepared.train(arm, stop)), name=arm),
-                sources,
-                properties=[prepared.measured.name],
-                budget=options.budget,
-                limit=options.limit,
-                out=runs[arm],
-                seed=options.seed,
-                device=options.device,
-                resume=True,
-                progress=False,
-            )
+            measured = prepared.measured(arm)
+            with PROPERTIES.holding(measured):
+                measure(
+                    dataclasses.replace(subject_of(prepared.train(arm, stop)), name=arm),
+                    sources,
+                    properties=[measured.name],
+                    budget=options.budget,
+                    limit=options.limit,
+                    out=runs[arm],
+                    seed=options.seed,
+                    device=options.device,
+                    resume=True,
+                    allow_random=arm in prepared.random,
+                    progress=False,
+                )
         report(Progress(len(missing), len(missing), ""))
-        results = {arm: load_results(Run.open(path), options.data_dir)[1] for arm, path in runs.items()}
-    page = study.summarize(options, {arm: prepared.measured.metrics(it) for arm, it in results.items()})
+    page = study.summarize(
+        options, {arm: _metrics(prepared.measured(arm), path, options) for arm, path in runs.items()}
+    )
     write_json(out / "study.json", {"schema": SCHEMA, **asked, "figures": page.figures})
     write_text(out / "study.md", page.markdown)
     return page
+
+
+def _metrics(measured: Property, path: Path, options: Options) -> list[Metric]:
+    with PROPERTIES.holding(measured):
+        return measured.metrics(load_results(Run.open(path), options.data_dir)[1])
 
 
 def _check(study: Study, options: Options) -> None:
@@ -172,6 +194,12 @@ def _check(study: Study, options: Options) -> None:
         if part not in study.parts:
             raise unknown(f"part of the study '{study.name}'", part, study.parts)
     find_budget(options.budget)
+    if options.epochs is not None and not study.takes_epochs:
+        raise UsageError(f"the study '{study.name}' takes no epochs: its budgets say how long it trains")
+    if options.epochs is not None and options.epochs < 1:
+        raise UsageError(f"epochs {options.epochs}: a network is trained for at least one")
+    if options.seeds > 1 and not study.takes_seeds:
+        raise UsageError(f"the study '{study.name}' trains each network once; leave out seeds")
     if options.seeds < 1:
         raise UsageError(f"seeds {options.seeds}: a study takes at least one")
     if options.limit is not None and options.limit < 1:
