@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from hardy.attacks.fast_model import Count, Float32Linear, RowsAsPixels, SubPixelConv, behavior_of, fast_model, scale_of
+from hardy.attacks.fast_model import Count, Float32Linear, RowsAsPixels, SubPixelConv, behavior_of, fast_model
 from hardy.validation import Classifier
 
 
@@ -74,8 +74,7 @@ def test_the_layers_are_exchanged_where_they_may_be(generator: torch.Generator) 
         (torch.bfloat16, nn.Linear, Float32Linear),
     ):
         net = _Net(nn.Identity()).eval()
-        behavior = behavior_of(net, probe)
-        found = fast_model(net, behavior, dtype, Count(), [])
+        found = fast_model(net, behavior_of(net, probe), dtype, Count(), [])
         assert found is not None
         model = found._model
         assert isinstance(model.conv, SubPixelConv)
@@ -83,7 +82,7 @@ def test_the_layers_are_exchanged_where_they_may_be(generator: torch.Generator) 
         assert isinstance(model.head, head)
         with torch.no_grad():
             wanted = net(probe)
-        assert_close(found(probe) / behavior.scale, wanted, atol=0.05 if dtype == torch.bfloat16 else 1e-5, rtol=0.0)
+        assert_close(found(probe), wanted, atol=0.05 if dtype == torch.bfloat16 else 1e-5, rtol=0.0)
 
 
 def test_a_layer_that_feeds_weights_stays_in_bf16(generator: torch.Generator) -> None:
@@ -113,13 +112,11 @@ def test_a_layer_that_feeds_weights_stays_in_bf16(generator: torch.Generator) ->
 def test_a_copy_has_the_input_gradients_of_its_original(name: str, precision: torch.dtype) -> None:
     """For each logit alone, on images that the copy was not compared on."""
     classifier, (digits, _, _) = ZOO[name]().eval().requires_grad_(False), some_digits()
-    behavior = behavior_of(classifier, digits[:4])
-    model = fast_model(classifier, behavior, precision, Count(), [])
+    model = fast_model(classifier, behavior_of(classifier, digits[:4]), precision, Count(), [])
     assert model is not None
     images = digits[4:].repeat_interleave(10, 0)
     each = torch.eye(10).repeat(len(images) // 10, 1)
     wanted, found = (_gradient(it, images, each) for it in (classifier, model))
-    found = found / behavior.scale
     if precision == torch.float32:
         apart = (found - wanted).flatten(1).norm(dim=1)
         assert (apart <= 1e-3 * wanted.flatten(1).norm(dim=1)).double().mean() >= 0.98
@@ -141,13 +138,6 @@ def test_numbers_drawn_at_each_call_are_not_kept_in_a_copy() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         assert fast_model(classifier, behavior_of(classifier, digits), torch.float32, Count(), []) is None
-
-
-@pytest.mark.parametrize(
-    ("factor", "scale"), [(1.0, 1.0), (3.0, 1.0), (1e-3, 2.0**10), (1e3, 2.0**-10), (0.0, 1.0), (torch.inf, 1.0)]
-)
-def test_logits_far_from_the_usual_are_scaled_by_a_power_of_two(factor: float, scale: float) -> None:
-    assert scale_of(factor * torch.tensor([[0.0, 10.0, 20.0], [15.0, 1.0, 1.0]])) == scale
 
 
 def test_a_last_layer_in_float32_tells_small_differences(generator: torch.Generator) -> None:

@@ -128,7 +128,7 @@ def run_attacks(
             _check_gradient(classifier, images[:1])
         behavior = behavior_of(classifier, images[:_PROBE])
         search = fast_model(classifier, behavior, torch.float32, count, result.warnings) or FastModel(
-            classifier, torch.float32, torch.contiguous_format, count, behavior.scale
+            classifier, torch.float32, torch.contiguous_format, count
         )
         reduced = None
         if precision == "bf16" or (precision == "auto" and native_bf16(images.device)):

@@ -8,7 +8,6 @@ nothing: the engine asks the classifier itself. What the layers gain was measure
 from __future__ import annotations
 
 import copy
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,10 +20,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from hardy.threats import ThreatModel
 from hardy.validation import Classifier, Images, Logits
 
-# A copy is compared on so many clean and so many perturbed images, with uniform noise up to these in turn; and on some
-# of nothing but noise.
+# A copy is compared on so many clean and so many perturbed images, with uniform noise up to these in turn.
 _POINTS = 16
-_UNRELATED = 8
 _NOISE = (0.02, 0.1, 0.3, 1.0)
 # By how much answers and gradients may differ, relative to their size: folding reorders float32 sums. Where two values
 # tie (in max pooling, or a ReLU at 0), rounding sends a gradient another way, so this share of the images decides.
@@ -34,9 +31,6 @@ _MOST = 0.9
 # with rounded weights and activations differ by at most .01, with cosines above .95.
 _COARSE = 0.02
 _SAME_WAY = 0.9
-# From the lowest to the highest logit: what needs no scaling, and what others are brought to.
-_SPREADS = (2.0, 64.0)
-_USUAL_SPREAD = 16.0
 # Values in [0, 1] are up to 2**-8 apart in bfloat16; a change must be many times that to be found in it.
 _FINEST_CHANGE = 8 * 2.0**-8
 # The gradient of a convolution with stride is slow where it has few channels to end in.
@@ -55,37 +49,32 @@ class Behavior(NamedTuple):
     """What a classifier answers around some images, and how its answers change with them.
 
     Attributes:
-        points: float32 (P, C, H, W), clean images, perturbed ones, and noise that is the same for all images.
+        points: float32 (P, C, H, W), clean images and perturbed ones.
         directions: float32 (P, K), normal: of each point, how much each logit counts in what ``gradient`` is taken of.
         logits: float32 (2, P, K), without and with gradients taken.
         gradient: float32 (P, C, H, W).
-        scale: what logits are multiplied by in a search.
     """
 
     points: Images
     directions: Tensor
     logits: Tensor
     gradient: Tensor
-    scale: float
 
 
 class FastModel:
-    """Classifies as its original does, counts, and answers in float32, multiplied by ``scale``."""
+    """Classifies as its original does, counts, and answers in float32."""
 
-    def __init__(
-        self, model: nn.Module, dtype: torch.dtype, layout: torch.memory_format, count: Count, scale: float = 1.0
-    ) -> None:
+    def __init__(self, model: nn.Module, dtype: torch.dtype, layout: torch.memory_format, count: Count) -> None:
         self._model = model
         self._dtype = dtype
         self._layout = layout
         self._count = count
-        self._scale = scale
 
     def __call__(self, images: Images) -> Logits:
         self._count.queries += len(images)
         if torch.is_grad_enabled() and images.requires_grad:
             self._count.gradients += len(images)
-        return self._scale * self._model(images.to(self._dtype).contiguous(memory_format=self._layout)).float()
+        return self._model(images.to(self._dtype).contiguous(memory_format=self._layout)).float()
 
 
 def behavior_of(classifier: nn.Module, probe: Images) -> Behavior:
@@ -98,14 +87,11 @@ def behavior_of(classifier: nn.Module, probe: Images) -> Behavior:
     clean = probe.repeat(-(-_POINTS // len(probe)), 1, 1, 1)[:_POINTS]
     radius = torch.tensor(_NOISE).repeat(-(-_POINTS // len(_NOISE)))[:_POINTS].reshape(-1, 1, 1, 1)
     noise = radius * (2.0 * torch.rand(clean.shape, generator=generator) - 1.0)
-    unrelated = torch.rand(_UNRELATED, *clean.shape[1:], generator=generator).to(clean.device)
-    points = torch.cat([clean, (clean + noise.to(clean.device)).clamp(0.0, 1.0), unrelated])
+    points = torch.cat([clean, (clean + noise.to(clean.device)).clamp(0.0, 1.0)])
     with torch.no_grad():
         classes = classifier(probe[:1]).shape[1]
     directions = torch.randn(len(points), classes, generator=generator).to(points.device)
-    logits, gradient = _logits_and_gradient(classifier, points, directions)
-    # Taken from the noise, so that it does not depend on which images are attacked together.
-    return Behavior(points, directions, logits, gradient, scale_of(logits[0, -_UNRELATED:]))
+    return Behavior(points, directions, *_logits_and_gradient(classifier, points, directions))
 
 
 def _logits_and_gradient(model: Classifier, points: Images, directions: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,19 +104,6 @@ def _logits_and_gradient(model: Classifier, points: Images, directions: Tensor) 
             return torch.stack([plain, logits]), torch.zeros_like(points)
         (gradient,) = torch.autograd.grad((directions * logits).sum(), leaf, allow_unused=True, materialize_grads=True)
     return torch.stack([plain, logits.detach()]), gradient
-
-
-def scale_of(logits: Logits) -> float:
-    """What to multiply logits by in a search, so that a classifier with larger or smaller ones is attacked alike.
-
-    Cross-entropy weighs the wrong classes by the softmax: almost evenly where logits are tiny, and the best alone where
-    they are huge. So where they are far from what training gives they are brought there, by a power of two, which
-    rounds nothing.
-    """
-    spread = float((logits.amax(-1) - logits.amin(-1)).median())
-    if not 0.0 < spread < math.inf or _SPREADS[0] <= spread <= _SPREADS[1]:
-        return 1.0
-    return 2.0 ** round(math.log2(_USUAL_SPREAD / spread))
 
 
 def fast_model(
@@ -168,7 +141,7 @@ def fast_model(
                     if isinstance(model, fx.GraphModule):
                         _exchange_layers(model, dtype)
                 if not (reason := _difference(model, behavior, dtype, layout)):
-                    return FastModel(model, dtype, layout, count, behavior.scale)
+                    return FastModel(model, dtype, layout, count)
             except Exception as error:
                 reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     name = str(dtype).removeprefix("torch.")

@@ -14,6 +14,9 @@ Objective = Callable[[Logits, Labels], Tensor]
 
 # Keeps a ratio of logits finite where they are all the same.
 _TINY = 1e-12
+# From the lowest to the highest logit of ten classes, as trained by cross-entropy.
+_USUAL_SPREAD = 16.0
+_TINIEST = torch.finfo(torch.float32).tiny
 # benchmarks/attack_costs.py aborting shows what it saves and costs.
 ABORT_FACTOR = 10.0
 
@@ -33,10 +36,18 @@ def cannot_succeed_in_time(value: Tensor, before: Tensor, periods_left: float, a
 def log_odds_against(logits: Logits, labels: Labels) -> Tensor:
     """The log of the odds that a class other than the label is right, (N,), which rises as the cross-entropy does.
 
-    Its gradient has the direction of the cross-entropy's. Yet neither saturates: beyond a lead of some 17 the largest
-    probability rounds to 1 in float32, cross-entropy is 0 and so is its gradient, and a classifier whose logits are
-    merely large would look robust.
+    The cross-entropy saturates: beyond a lead of some 17 the largest probability rounds to 1 in float32, and a
+    classifier whose logits are merely large would look robust. The odds do not. Their gradient is that of logits
+    brought to a usual spread, example by example, by a factor that counts as constant: tiny logits would weigh all
+    wrong classes alike, and huge ones the best alone. So multiplying logits by anything changes no search.
     """
+    centered = logits - logits.detach().amax(1, keepdim=True)
+    spread = -centered.detach().amin(1, keepdim=True)
+    usual = _log_odds_against(centered * (_USUAL_SPREAD / spread.clamp_min(_TINIEST)), labels)
+    return _log_odds_against(logits, labels).detach() + usual - usual.detach()
+
+
+def _log_odds_against(logits: Logits, labels: Labels) -> Tensor:
     return without_label(logits, labels).logsumexp(1) - logits.gather(1, labels[:, None]).squeeze(1)
 
 

@@ -33,6 +33,9 @@ _AHEAD = 8
 _LARGEST_LOOKED_AT = 4
 # Before so many queries patches are still large, and gains come unevenly.
 _ABORTS_AFTER = 2000
+# Outside linf one tenth of the queries may pass without a gain: what would succeed at so many times the mean rate since
+# the first tenth goes on as well.
+_STEADY = 2.0
 # How often a query takes 32 random bits, besides once for each channel's sign: two windows and an orientation.
 _BITS = 3
 _TINY = 1e-12
@@ -43,8 +46,8 @@ class _Search:
     """Of each example that is not broken: the best image so far, and what comes next.
 
     ``images`` and ``best`` are (N, C, H*W); ``margins`` is how far the best wrong logit is above the right one,
-    ``marked_margins`` the same some queries ago; ``random_bits``, int64 (N, B, W), are 32 bits each for a block of
-    queries, and ``place`` says which of them is next.
+    ``marked_margins`` the same some queries ago, ``early_margins`` after the first tenth of all; ``random_bits``, int64
+    (N, B, W), are 32 bits each for a block of queries, and ``place`` says which of them is next.
     """
 
     rows: Tensor
@@ -53,6 +56,7 @@ class _Search:
     labels: Labels
     margins: Tensor
     marked_margins: Tensor
+    early_margins: Tensor
     random_bits: Tensor
     place: Tensor
 
@@ -95,7 +99,8 @@ def square(
         n_queries: how many patches are proposed.
         p_init: share of the image that the first patches cover.
         abort_factor: after two fifths of the queries, and 2,000 at least, a search is aborted where it would not
-            succeed even at so many times the rate of its gains in the last tenth; infinity never aborts.
+            succeed even at so many times the rate of its gains in the last tenth, nor at twice that since the first;
+            infinity never aborts.
     """
     # A search of as many queries has ended at a warm start: patches are as small as after those.
     asked = 0
@@ -108,18 +113,21 @@ def square(
     best = _start(flat, threat, rng.fold("start"), shape[1:]) if start is None else start.flatten(2).clone()
     rows = torch.arange(len(images), device=images.device)
     margins = ask(best, labels)
-    state = _Search(rows, flat, best, labels, margins, margins, rows[:, None, None], rows)
+    state = _Search(rows, flat, best, labels, margins, margins, margins, rows[:, None, None], rows)
     tenth = max(n_queries // 10, 1)
     shrinks = (after + 1 for after in SHRINKS_AFTER if after < n_queries)
     cuts = sorted({n_queries, *range(0, n_queries, _BLOCK), *range(0, n_queries, tenth), *shrinks})
     for block, (first, last) in enumerate(pairwise(cuts)):
         if first % tenth == 0:
             if first >= 4 * tenth and asked + first >= _ABORTS_AFTER:
-                left = (n_queries - first) / tenth
+                left, gone = (n_queries - first) / tenth, first / tenth - 1
                 aborted = cannot_succeed_in_time(state.margins, state.marked_margins, left, abort_factor)
+                aborted &= cannot_succeed_in_time(state.margins, state.early_margins, left / gone, _STEADY)
                 result[state.rows[aborted]] = state.best[aborted].reshape(-1, *shape)
                 state = state.select(~aborted)
             state.marked_margins = state.margins.clone()
+            if first <= tenth:
+                state.early_margins = state.marked_margins
         if not len(state.rows):
             break
         random_bits = rng.select(state.rows).bits((last - first) * (_BITS + shape[0]), draw=block)
