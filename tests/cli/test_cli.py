@@ -329,3 +329,16 @@ def test_the_status_reaches_the_shell() -> None:
     done = subprocess.run([sys.executable, "-m", "hardy", "list", "recipe"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("hardy: unknown kind 'recipe'")
+
+
+def test_an_attack_says_what_makes_its_figure_suspect_and_goes_on(hardy: Hardy, tmp_path: Path) -> None:
+    call = ["attack", "helpers.classifiers:rounded_classifier", "--attack", "pgd", "--limit", 12, "--eps"]
+    printed = hardy(*call, "3/10", "--out", tmp_path / "a.safetensors")
+    assert printed.status == 0, printed.err
+    assert "⚠ suspect" in printed.out
+    assert "⚠ gradients seem to be masked: the gradient is exactly zero" in printed.out
+    assert "worst of all     0.00%" in printed.out
+    found = json.loads(hardy(*call, 0.3, "--out", tmp_path / "b.safetensors", "--json").out)
+    assert found["eps"] == 0.3
+    assert found["robust_accuracy"] > 0.5 > found["around_masking"]["robust_accuracy"]
+    assert found["warnings"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.cheap import tiny
-from helpers.classifiers import seeded_linear, small_classifier, some_digits
+from helpers.classifiers import rounded_classifier, seeded_linear, small_classifier, some_digits
 from torch import Tensor, nn
 
 import hardy
@@ -35,24 +35,13 @@ _SETTINGS = {**tiny("quick").attack_settings, "pgd": {"steps": 20, "rel_step_siz
 QUICK = replace(tiny("quick"), name="here", attack_settings=_SETTINGS, around_queries=50)
 
 
-class Rounded(nn.Module):
-    """Sees eight levels of gray; rounding has a gradient of zero."""
-
-    def __init__(self, classifier: nn.Module) -> None:
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(torch.round(images * 7) / 7)
-
-
 def evaluated(classifier: nn.Module) -> Scorecard:
     images, labels, _ = some_digits(COUNT)
     return hardy.evaluate(classifier, (images, labels), properties=["adversarial"], budget=QUICK, progress=False)
 
 
 def test_a_mask_is_marked_beside_each_figure_and_the_worst_case_leads() -> None:
-    card = evaluated(Rounded(small_classifier()))
+    card = evaluated(rounded_classifier())
     assert any("gradient is exactly zero" in warning for warning in card.warnings)
     worst = card["adversarial/robust_accuracy"]
     assert worst.setting["attack"] == "worst of all"
