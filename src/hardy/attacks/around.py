@@ -187,6 +187,7 @@ _SLOPES: Mapping[str, Callable[..., Tensor]] = {
     "tanh": lambda value: value / (1.0 + value.abs()),
     "softmax": _softmax,
 }
+_STAND_IN = "hardy_stand_in"
 _COMPARISONS = {"gt": 1.0, "ge": 1.0, "lt": -1.0, "le": -1.0}
 _TO_HOST = ("item", "tolist", "numpy", "__array__", "__bool__", "__float__", "__int__", "__index__")
 _TO_FLOAT = ("float", "to", "type", "double", "type_as")
@@ -207,9 +208,9 @@ class _StandIns(TorchFunctionMode):
             return found
         if name in _COMPARISONS and first.is_floating_point():
             # A comparison has no gradient; how far it is from turning has one, once it becomes a number.
-            found.hardy_stand_in = _COMPARISONS[name] * (first - args[1])
-        elif name in _TO_FLOAT and found.is_floating_point() and hasattr(first, "hardy_stand_in"):
-            return _straight(found, first.hardy_stand_in.to(found.dtype))
+            vars(found)[_STAND_IN] = _COMPARISONS[name] * (first - args[1])
+        elif name in _TO_FLOAT and found.is_floating_point() and _STAND_IN in vars(first):
+            return _straight(found, vars(first)[_STAND_IN].to(found.dtype))
         elif name in _SLOPES and first.is_floating_point() and first.requires_grad:
             return _straight(found, _SLOPES[name](*args, **kwargs))
         return found

@@ -114,10 +114,12 @@ def curve_measurement(context: EvaluationContext) -> Measurement | None:
 def standard_measurements(context: EvaluationContext) -> list[Measurement]:
     """The standard suite in each norm that the budget affords."""
     budget = context.budget
-    around: dict[str, Scalar] = {"around_queries": budget.around_queries} | (
-        {} if budget.surrogate else {"surrogate": False}
-    )
-    return [attack_measurement(context, it, budget.standard_attacks, **around) for it in standard_sweeps(context)]
+    around: dict[str, Scalar] = {"around_queries": budget.around_queries}
+    if not budget.surrogate:
+        around["surrogate"] = False
+    return [
+        attack_measurement(context, it, budget.standard_attacks, "attack", **around) for it in standard_sweeps(context)
+    ]
 
 
 def masking_measurements(context: EvaluationContext) -> list[Measurement]:
