@@ -82,6 +82,23 @@ def test_before_and_after(name: str) -> None:
     assert nll(np.log(after), labels) < nll(np.log(before), labels)
 
 
+def test_the_temperature_is_guos_whatever_it_does_to_the_ece() -> None:
+    """The likelihood's own optimum, also where the ECE of so few examples rises, as it does in some of these."""
+    raised = 0
+    for number in range(30):
+        logits, labels = overconfident(60, seed=number)
+        logits = logits.astype(np.float64)
+        if (logits.argmax(axis=1) == labels).all():
+            continue
+        (found,) = fit_calibrator("temperature", logits, labels).arrays["temperature"]
+        grid = np.geomspace(0.05, 50, 2001)
+        losses = [nll(log_softmax(logits / each, axis=1), labels) for each in grid]
+        assert found == pytest.approx(grid[np.argmin(losses)], rel=0.01)
+        shown = [ece(*confidence_and_correct(softmax(logits / each, axis=1), labels)) for each in (1.0, found)]
+        raised += shown[1] > shown[0]
+    assert raised > 0
+
+
 @calibrators
 def test_an_example_is_calibrated_alone_as_in_a_batch(name: str) -> None:
     fitted = fit_calibrator(name, *overconfident())

@@ -13,7 +13,14 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
 from scipy.stats import binom
 
-from hardy.calibration.conformal import CONFORMAL, answers_of, conformal_quantile, fit_conformal, restore_conformal
+from hardy.calibration.conformal import (
+    CONFORMAL,
+    answers_of,
+    conformal_quantile,
+    coverage_band,
+    fit_conformal,
+    restore_conformal,
+)
 from hardy.errors import DataError, UsageError
 from hardy.rng import Randomness, host_generator
 
@@ -30,6 +37,18 @@ def examples(n: int, *purpose: str | int, classes: int = 4) -> tuple[NDArray, ND
     logits = 2.0 * rng.normal(size=(n, classes))
     truth = softmax(logits / 1.5, axis=1).cumsum(axis=1)
     return softmax(logits, axis=1), (truth < rng.random((n, 1))).sum(axis=1).clip(max=classes - 1)
+
+
+@pytest.mark.parametrize(("fitted_on", "measured_on"), [(200, 1000), (1000, 200)])
+def test_the_band_holds_the_coverage_of_both_draws(fitted_on: int, measured_on: int) -> None:
+    """The interval of a share of test examples alone would hold what was promised in 68 % of the first."""
+    rng = host_generator(fitted_on, "band")
+    low, high = coverage_band(fitted_on, measured_on, 0.1) or (0.0, 0.0)
+    thresholds = [conformal_quantile(rng.random(fitted_on), 0.1) for _ in range(1000)]
+    shares = np.array([(rng.random(measured_on) <= threshold).mean() for threshold in thresholds])
+    assert ((low <= shares) & (shares <= high)).mean() == pytest.approx(0.95, abs=0.02)
+    assert low < 0.9 < high
+    assert coverage_band(5, 100, 0.1) is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from helpers.results import random_results
 
 from hardy.evaluation.evaluate import estimate
 from hardy.evaluation.framework import Memo, Metric, MetricKind, Results, mean_of, share_of, view
-from hardy.metrics import wilson
+from hardy.metrics import share_interval
 
 KIND = MetricKind.share("right", "Right", higher_is_better=True, chance=0.1, question="Is it right?")
 TWO = (("inside", np.arange(3)), ("outside", np.arange(2)))
@@ -24,7 +24,7 @@ def test_a_share_is_a_mean_of_flags_with_wilsons_interval() -> None:
     assert metric.compute(np.array([1.0, 0.0, 0.0, 3.0, 0.0])) == 0.25
     found = estimate("property", metric, 0)
     assert found is not None
-    assert (found.value, found.low, found.high) == (0.6, *wilson(3, 5))
+    assert (found.value, found.low, found.high) == (0.6, *share_interval(3, 5))
     assert (found.metric, found.title, found.question) == ("right", "Right", "Is it right?")
     assert (found.unit, found.bounds, found.chance) == ("share", (0.0, 1.0), 0.1)
     assert (found.setting, found.headline, found.higher_is_better) == ({"eps": 0.3}, True, True)

@@ -7,17 +7,21 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, false_discovery_control
 
 from hardy.errors import UsageError
 from hardy.metrics import (
+    benjamini_hochberg,
     bootstrap,
     bootstrap_weights,
+    bounded_interval,
     clopper_pearson,
+    mcnemar,
+    mover,
     newcombe,
-    paired_bootstrap,
+    phi_coefficient,
     prepared_auroc,
-    unpaired_bootstrap_difference,
+    share_interval,
     weighted_mean,
     wilson,
 )
@@ -119,24 +123,75 @@ def test_the_same_generator_gives_the_same_interval() -> None:
     assert first == second != other
 
 
-def test_a_paired_difference_has_no_noise_that_both_share() -> None:
-    values = host_generator(0, "values").normal(size=60)
-    low, high = paired_bootstrap(mean_of(values), mean_of(values + 0.25), [60], host_generator(1, "resamples"))
-    assert (low, high) == pytest.approx((0.25, 0.25))
-    apart = unpaired_bootstrap_difference(
-        mean_of(values), [60], mean_of(values + 0.25), [60], host_generator(1, "resamples")
-    )
-    half = 1.96 * values.std() * np.sqrt(2 / 60)
-    assert apart == pytest.approx((0.25 - half, 0.25 + half), abs=0.15 * half)
+@pytest.mark.parametrize("n", [50, 200, 1000])
+def test_the_interval_of_a_share_covers_wherever_the_share_is(n: int) -> None:
+    """Summed over all outcomes. Wilson's own leaves out 16 % of shares near 0.18 / n."""
+    shares = np.concatenate([np.geomspace(1e-5, 0.05, 200), np.linspace(0.05, 0.5, 50)])
+    low, high = np.array([share_interval(successes, n) for successes in range(n + 1)]).T
+    chances = binom.pmf(np.arange(n + 1)[:, None], n, shares)
+    coverage = (chances * ((low[:, None] <= shares) & (shares <= high[:, None]))).sum(axis=0)
+    assert coverage.min() > 0.925
+    assert coverage[shares * n > 5].mean() == pytest.approx(0.95, abs=0.015)
 
 
-def test_a_difference_of_different_sets_splits_the_weights() -> None:
-    few, many = np.array([1.0, 2.0]), np.linspace(10, 12, 7)
-    low, high = unpaired_bootstrap_difference(
-        mean_of(few), [1, 1], mean_of(many), [3, 4], host_generator(0, "resamples"), level=0.9
-    )
-    # Strata of one keep the first mean at 1.5; the second stays within the means of its strata's extremes.
-    assert (3 * many[0] + 4 * many[3]) / 7 - 1.5 <= low < high <= (3 * many[2] + 4 * many[6]) / 7 - 1.5
+def test_an_interval_is_exact_where_nothing_happened() -> None:
+    for n in (1, 50, 1000):
+        exact = binomtest(0, n).proportion_ci(0.95, "exact")
+        assert share_interval(0, n) == pytest.approx((0.0, exact.high))
+        assert bounded_interval(0.0, 0.0, 1 / n) == pytest.approx((0.0, exact.high))
+        assert bounded_interval(1.0, 0.0, 1 / n) == pytest.approx((1.0 - exact.high, 1.0))
+        assert bounded_interval(0.0, 0.0, 1 / n, math.inf) == pytest.approx((0.0, -math.log(0.025) / n))
+
+
+def test_the_interval_of_a_bounded_figure_is_the_exact_one_of_a_share_of_as_many_examples() -> None:
+    n = 400
+    for share in (0.02, 0.3, 0.9):
+        low, high = bounded_interval(share, share * (1 - share) / n, 1 / n)
+        exact = binomtest(round(share * n), n).proportion_ci(0.95, "exact")
+        assert (low, high) == pytest.approx((exact.low, exact.high), abs=1 / n + 0.001)
+        assert low < share < high
+    scaled = bounded_interval(1.0, 0.01, 0.02, 2.0)
+    assert scaled == pytest.approx(tuple(2 * end for end in bounded_interval(0.5, 0.0025, 0.01)))
+
+
+def test_few_heavy_losses_are_covered() -> None:
+    """A mean that one example of a hundred decides."""
+    rng = host_generator(0, "losses")
+    covered = []
+    for _ in range(300):
+        values = 0.01 + rng.exponential(2.0, 400) * (rng.random(400) < 0.01)
+        low, high = bounded_interval(values.mean(), values.var() / 400, values.max() / 400, math.inf)
+        covered.append(low <= 0.03 <= high)
+    assert np.mean(covered) >= 0.92
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [
+        # Newcombe, Statistics in Medicine 1998, 17:2635, table III, method 10: the second share less the first.
+        ((36, 12, 2, 0), 0.0569, 0.3404),
+        ((0, 54, 0, 0), 0.9061, 1.0000),
+        ((54, 0, 0, 0), -0.0664, 0.0664),
+    ],
+)
+def test_a_difference_of_paired_shares_equals_newcombes_table(
+    counts: tuple[int, int, int, int], low: float, high: float
+) -> None:
+    both, only_b, only_a, neither = counts
+    n = sum(counts)
+    a, b = both + only_a, both + only_b
+    found = mover(a / n, wilson(a, n), b / n, wilson(b, n), phi_coefficient(both, only_a, only_b, neither))
+    assert found == pytest.approx((low, high), abs=1e-3)
+
+
+def test_mcnemar_and_benjamini_hochberg_equal_scipy() -> None:
+    for a, b in ((0, 0), (0, 1), (3, 9), (40, 60)):
+        assert mcnemar(a, b) == pytest.approx(binomtest(a, a + b).pvalue if a + b else 1.0)
+    rng = host_generator(0, "p-values")
+    for share in (0.0, 0.3, 1.0):
+        p_values = np.where(rng.random(50) < share, rng.random(50) ** 6, rng.random(50))
+        expected = false_discovery_control(p_values) <= 0.05
+        assert benjamini_hochberg(p_values.tolist()) == expected.tolist()
 
 
 def test_resamples_without_a_figure_are_dropped() -> None:

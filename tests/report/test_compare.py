@@ -23,7 +23,7 @@ def two(metrics: list[Estimate], others: list[Estimate], differences: list[Diffe
 
 
 def difference(of: Estimate, low: float, high: float, *, paired: bool = True) -> Difference:
-    return Difference(identity(of), 1, (low + high) / 2, low, high, paired)
+    return Difference(identity(of), 1, (low + high) / 2, low, high, paired, 0.001, found=low > 0 or high < 0)
 
 
 @pytest.mark.parametrize(
@@ -37,15 +37,27 @@ def difference(of: Estimate, low: float, high: float, *, paired: bool = True) ->
         (ECE, -0.03, -0.01, "better"),
         (COVERAGE, 0.01, 0.03, "differs"),
         (COVERAGE, -0.03, 0.01, ""),
-        (ACCURACY, float("nan"), float("nan"), ""),
     ],
 )
-def test_an_interval_without_zero_is_marked_in_the_direction_of_the_figure(of, low, high, verdict):
+def test_what_counts_as_found_is_marked_in_the_direction_of_the_figure(of, low, high, verdict):
     (row,) = comparison_rows(two([of], [of], [difference(of, low, high)]))
     assert row.entries[0] is not None
     assert row.entries[0].difference == ""
     assert row.entries[1] is not None
     assert row.entries[1].verdict == verdict
+
+
+def test_an_interval_without_zero_alone_is_not_marked_nor_is_a_figure_without_one():
+    alone = difference(ACCURACY, 0.01, 0.03)._replace(found=False)
+    (row,) = comparison_rows(two([ACCURACY], [ACCURACY], [alone]))
+    none = Difference(identity(ACCURACY), 1, 0.02, None, None, True)
+    (without,) = comparison_rows(two([ACCURACY], [ACCURACY], [none]))
+    assert row.entries[1] is not None
+    assert without.entries[1] is not None
+    assert (row.entries[1].verdict, without.entries[1].verdict) == ("", "")
+    assert (without.entries[1].difference, without.entries[1].difference_interval) == ("+2.00 points", "no interval")
+    assert without.entries[1].forest is None
+    assert "Benjamini and Hochberg" in comparison_markdown(two([ACCURACY], [ACCURACY], [none]))
 
 
 def test_a_difference_of_shares_is_in_points_and_has_its_sign():

@@ -98,10 +98,9 @@ def test_calibration_is_honest_within_chance_and_judged_beyond():
             "calibration",
             setting={"bins": 15},
             higher_is_better=False,
-            no_interval="chance adds to it",
             chance_band=(0.0, floor),
         )
-        ece = ece.model_copy(update={"low": None, "high": None})
+        ece = ece.model_copy(update={"low": None, "high": None, "no_interval": "chance adds to it"})
         rest = [
             share("calibration_p_value", p_value, "calibration", setting={"bins": 15}),
             # Of another setting: says nothing of this one.

@@ -225,6 +225,23 @@ def conformal_quantile(scores: NDArray, alpha: float) -> float:
     return float(np.sort(scores)[max(rank, 1) - 1]) if rank <= len(scores) else math.inf
 
 
+def coverage_band(fitted_on: int, measured_on: int, alpha: float) -> tuple[float, float] | None:
+    """Between which shares 95 % of coverages lie, for so many validation and test examples, if the promise holds.
+
+    Which validation examples were drawn moves the coverage, beta distributed, and which test examples its measurement:
+    together they are beta-binomial. None where too few were fitted on for a threshold.
+
+    Vovk, ACML 2012; Angelopoulos and Bates, arXiv:2107.07511, section 3.2.
+    """
+    from scipy.stats import betabinom
+
+    rank = max(math.ceil((fitted_on + 1) * (1.0 - alpha) - 1e-9), 1)
+    if rank > fitted_on:
+        return None
+    low, high = betabinom.ppf([0.025, 0.975], measured_on, rank, fitted_on + 1 - rank) / measured_on
+    return float(low), float(high)
+
+
 def answers_of(sets: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The rule to abstain that follows: int64 (N,), the class of a set that holds just one, else -1."""
     return np.where(sets.sum(axis=1) == 1, sets.argmax(axis=1), -1)

@@ -22,8 +22,7 @@ def softmax(logits: NDArray) -> NDArray[np.float64]:
 def temperature_of(logits: Floats, labels: NDArray[np.int64]) -> float:
     """The temperature with the least negative log-likelihood; 1 where it does not help.
 
-    It does not where the negative log-likelihood or the ECE of these examples would rise, nor where no answer is wrong:
-    the likelihood then grows without end as T falls to 0.
+    It does not where no answer is wrong: the likelihood then grows without end as T falls to 0.
     """
     # Only fitting needs it, and answering has to start quickly.
     from scipy.optimize import minimize_scalar
@@ -38,15 +37,7 @@ def temperature_of(logits: Floats, labels: NDArray[np.int64]) -> float:
 
     low, high = np.log(BOUNDS)
     found = minimize_scalar(nll, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
-    temperature = float(np.exp(found.x))
-    helps = nll(found.x) < nll(0.0) and _ece(logits / temperature, labels) <= _ece(logits, labels)
-    return temperature if helps else 1.0
-
-
-def _ece(logits: Floats, labels: NDArray[np.int64]) -> float:
-    from hardy.metrics import confidence_and_correct, ece
-
-    return ece(*confidence_and_correct(softmax(logits), labels))
+    return float(np.exp(found.x)) if nll(found.x) < nll(0.0) else 1.0
 
 
 def _fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> dict[str, NDArray]:

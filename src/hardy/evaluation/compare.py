@@ -1,20 +1,29 @@
-"""Differences between runs, paired where both measured the same examples."""
+"""Differences between runs, paired where both measured the same examples.
+
+The interval of a difference comes from those of its two figures and their correlation. Hundreds of figures are
+compared, so which differences count as found is decided for all of them together, by Benjamini and Hochberg's rule.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hardy.evaluation.evaluate import load_results
-from hardy.evaluation.framework import Metric
+from hardy.evaluation.framework import Metric, interval_of, resampled
 from hardy.evaluation.scorecard import Estimate, Scorecard
-from hardy.metrics import paired_bootstrap, unpaired_bootstrap_difference
+from hardy.metrics import benjamini_hochberg, mcnemar, mover, phi_coefficient
 from hardy.rng import host_generator
 from hardy.runs import Run
+
+FALSE_DISCOVERIES = 0.05
+"""The share of the differences that are said to be found which may be chance, on average."""
 
 
 def identity(estimate: Estimate) -> tuple[str, str, str, str]:
@@ -29,17 +38,21 @@ class Difference(NamedTuple):
         identity: which figure, see :func:`identity`.
         run: the place of the run, from 1; the first run is 0.
         value: the figure of this run minus that of the first.
-        low: lower end of the 95 % interval of ``value``.
+        low: lower end of the 95 % interval of ``value``; None where the figure has no interval.
         high: its upper end.
         paired: whether both runs measured the same examples, which makes the interval narrower.
+        p_value: how often chance makes such a difference of equal figures; None where there is no interval.
+        found: whether the difference counts as found: of all that do, at most 5 % are false on average.
     """
 
     identity: tuple[str, str, str, str]
     run: int
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     paired: bool
+    p_value: float | None = None
+    found: bool = False
 
 
 class Comparison(NamedTuple):
@@ -77,13 +90,14 @@ def compare_runs(paths: Sequence[Path], data_dir: Path | None = None) -> Compari
     differences = [
         _difference(key, number, first, other, resamples)
         for number, other in enumerate(others, start=1)
-        for key, metric in other.metrics.items()
-        # A figure whose interval is known does not vary with the examples, so resampling them tells nothing.
-        if key in first.metrics and metric.interval is None and not metric.no_interval
+        for key in other.metrics
+        if key in first.metrics
     ]
     # Two figures may each be defined on most resamples, and both on too few.
-    known = [difference for difference in differences if np.isfinite([difference.low, difference.high]).all()]
-    return Comparison(tuple(_names(paths)), tuple(scorecards), tuple(known))
+    known = [difference for difference in differences if difference is not None]
+    found = iter(benjamini_hochberg([it.p_value for it in known if it.p_value is not None], FALSE_DISCOVERIES))
+    judged = [it if it.p_value is None else it._replace(found=next(found)) for it in known]
+    return Comparison(tuple(_names(paths)), tuple(scorecards), tuple(judged))
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -106,19 +120,68 @@ def _evaluated(run: Run, scorecard: Scorecard, data_dir: Path | None) -> _Evalua
 
 def _difference(
     key: tuple[str, str, str, str], number: int, first: _Evaluated, other: _Evaluated, resamples: int
-) -> Difference:
+) -> Difference | None:
     before, after = first.metrics[key], other.metrics[key]
     paired = _same_examples(before, after, first.hashes, other.hashes)
-    rng = host_generator(0, "comparison")
-    strata, strata_after = ([len(indices) for _, indices in it.examples] for it in (before, after))
-    value = after.compute(np.ones(after.n)) - before.compute(np.ones(before.n))
-    if paired:
-        interval = paired_bootstrap(before.compute, after.compute, strata, rng, resamples=resamples)
+    values = [it.compute(np.ones(it.n)) for it in (before, after)]
+    difference = values[1] - values[0]
+    if before.no_interval or after.no_interval:
+        return Difference(key, number, difference, None, None, paired) if np.isfinite(difference) else None
+    shares = before.successes is not None and after.successes is not None
+    if shares:
+        intervals = [interval_of(it, value, np.empty) for it, value in zip((before, after), values, strict=True)]
+        correlation, p_value = _of_shares(before, after, paired)
     else:
-        interval = unpaired_bootstrap_difference(
-            before.compute, strata, after.compute, strata_after, rng, resamples=resamples
-        )
-    return Difference(key, number, value, *interval, paired)
+        # The same resamples for both where they are paired.
+        purposes = ("comparison",) * 2 if paired else ("comparison", "second")
+        drawn = [
+            resampled(it, host_generator(0, purpose), resamples)
+            for it, purpose in zip((before, after), purposes, strict=True)
+        ]
+        intervals = [
+            interval_of(it, value, lambda draws=draws: draws)
+            for it, value, draws in zip((before, after), values, drawn, strict=True)
+        ]
+        defined = np.isfinite(drawn).all(axis=0)
+        if 2 * defined.sum() < resamples:
+            return None
+        correlation, p_value = _of_resamples(drawn[0][defined], drawn[1][defined], difference, paired)
+    if intervals[0] is None or intervals[1] is None:
+        return None
+    low, high = mover(values[0], intervals[0], values[1], intervals[1], correlation)
+    return Difference(key, number, difference, low, high, paired, p_value)
+
+
+def _of_shares(before: Metric, after: Metric, paired: bool) -> tuple[float, float]:
+    """The correlation of two shares, and the p-value that they are equal: McNemar's, or Fisher's where not paired."""
+    first, second = before.successes, after.successes
+    assert first is not None
+    assert second is not None
+    if paired:
+        both, only_first, only_second = (int(it.sum()) for it in (first & second, first & ~second, ~first & second))
+        neither = len(first) - both - only_first - only_second
+        return phi_coefficient(both, only_first, only_second, neither), mcnemar(only_first, only_second)
+    from scipy.stats import fisher_exact
+
+    table = [[int(it.sum()), int((~it).sum())] for it in (first, second)]
+    return 0.0, float(fisher_exact(table).pvalue)
+
+
+def _of_resamples(
+    before: NDArray[np.float64], after: NDArray[np.float64], difference: float, paired: bool
+) -> tuple[float, float]:
+    """The correlation of two figures over resamples, and the p-value that they are equal.
+
+    It is the normal one, or the share of resamples on the other side of 0 if that is larger.
+    """
+    varies = before.std() > 0 and after.std() > 0
+    correlation = float(np.corrcoef(before, after)[0, 1]) if paired and varies else 0.0
+    drawn = after - before
+    deviation = float(drawn.std())
+    if difference == 0.0 or deviation == 0.0:
+        return correlation, float(difference == 0.0)
+    normal = math.erfc(abs(difference) / deviation / math.sqrt(2.0))
+    return correlation, min(1.0, max(normal, 2.0 * float((drawn * np.sign(difference) <= 0).mean())))
 
 
 def _same_examples(first: Metric, other: Metric, first_data: dict[str, str], other_data: dict[str, str]) -> bool:

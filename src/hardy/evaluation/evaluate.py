@@ -18,7 +18,17 @@ from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError
 from hardy.evaluation.budget import Budget, find_budget
 from hardy.evaluation.context import make_context, planned_measurements, within_reach
-from hardy.evaluation.framework import Measurement, Memo, Metric, Property, Results, Shard, Skipped
+from hardy.evaluation.framework import (
+    Measurement,
+    Memo,
+    Metric,
+    Property,
+    Results,
+    Shard,
+    Skipped,
+    interval_of,
+    resampled,
+)
 from hardy.evaluation.manifest import EvaluationManifest
 from hardy.evaluation.properties import PROPERTIES, measurement_functions
 from hardy.evaluation.records import MemoryStore, RecordStore, frame
@@ -26,7 +36,6 @@ from hardy.evaluation.scorecard import Environment, Estimate, Scorecard, Skip
 from hardy.evaluation.scorecard import Subject as SubjectFacts
 from hardy.evaluation.sources import Data, OutOfDistribution, Sources, sources_of
 from hardy.evaluation.subject import Subject, check_on_dataset, subject_of
-from hardy.metrics import bootstrap, wilson
 from hardy.models import member_count, parameter_count
 from hardy.progress import progress_bars
 from hardy.rng import host_generator
@@ -418,17 +427,8 @@ def estimate(prop: str, metric: Metric, seed: int, resamples: int = 500) -> Esti
     value = metric.compute(np.ones(metric.n))
     if not np.isfinite(value):
         return None
-    low = high = None
-    if metric.no_interval:
-        pass
-    elif metric.interval is not None:
-        low, high = metric.interval
-    elif metric.successes is not None:
-        low, high = wilson(int(metric.successes.sum()), metric.n)
-    else:
-        strata = [len(indices) for _, indices in metric.examples]
-        low, high = bootstrap(metric.compute, strata, host_generator(seed, "bootstrap"), resamples=resamples)
-    if low is not None and high is not None and not np.isfinite([low, high]).all():
+    interval = interval_of(metric, value, lambda: resampled(metric, host_generator(seed, "bootstrap"), resamples))
+    if interval is None and not metric.no_interval:
         return None
     kind = metric.kind
     return Estimate(
@@ -442,8 +442,8 @@ def estimate(prop: str, metric: Metric, seed: int, resamples: int = 500) -> Esti
         dataset=metric.dataset,
         setting=dict(metric.setting),
         value=value,
-        low=low,
-        high=high,
+        low=None if interval is None else interval.low,
+        high=None if interval is None else interval.high,
         no_interval=metric.no_interval,
         chance_band=metric.chance_band,
         n=metric.n,

@@ -23,7 +23,7 @@ from torch import nn
 from hardy.data import Dataset, load_dataset
 from hardy.evaluation.budget import Budget
 from hardy.evaluation.charts import Chart
-from hardy.metrics import weighted_mean
+from hardy.metrics import Interval, bootstrap_weights, bounded_interval, share_interval, weighted_mean
 from hardy.rng import Randomness
 from hardy.validation import Images, Labels
 
@@ -233,8 +233,11 @@ class Metric:
         examples: which examples the weights belong to.
         setting: what tells this figure from others of the same kind and dataset.
         dataset: what it was measured on; the last stratum's dataset if empty.
-        successes: bool (n,) where the figure is a share of examples; its interval is then Wilson's.
-        interval: where the interval is neither Wilson's nor a bootstrap's but known.
+        successes: bool (n,) where the figure is a share of examples; its interval is then that of a share.
+        event: how far one more example can move the figure, for figures from 0 up whose interval is that of such a
+            figure with the variance over resamples; 0 where the interval is the percentile bootstrap's.
+        top: the end of the figure's scale, for these; infinity where there is none.
+        interval: where the interval is none of these but known.
         no_interval: why the figure has no interval; empty where it has one.
         chance_band: the middle 95 % of what chance alone makes of the figure, where that is known.
         headline: shown first in the report.
@@ -247,6 +250,8 @@ class Metric:
     setting: Mapping[str, Scalar] = field(default_factory=dict)
     dataset: str = ""
     successes: NDArray[np.bool_] | None = None
+    event: float = 0.0
+    top: float = 1.0
     interval: tuple[float, float] | None = None
     no_interval: str = ""
     chance_band: tuple[float, float] | None = None
@@ -261,8 +266,47 @@ class Metric:
         return sum(len(indices) for _, indices in self.examples)
 
 
+def resampled(metric: Metric, rng: np.random.Generator, resamples: int) -> NDArray[np.float64]:
+    """The figure on bootstrap resamples, float64 (resamples,), NaN where it is not defined; the same state of ``rng``
+    gives the same resamples for every figure over as many examples."""
+    strata = [len(indices) for _, indices in metric.examples]
+    return np.array([metric.compute(bootstrap_weights(strata, rng)) for _ in range(resamples)], dtype=np.float64)
+
+
+def interval_of(metric: Metric, value: float, draws: Callable[[], NDArray[np.float64]]) -> Interval | None:
+    """The 95 % interval of a figure over examples; None where it has none or is not defined often enough.
+
+    Args:
+        metric: the figure.
+        value: what it is on all examples.
+        draws: gives the figure on resamples, where they are needed.
+    """
+    if metric.no_interval:
+        return None
+    if metric.interval is not None:
+        return Interval(*metric.interval)
+    if metric.successes is not None:
+        return share_interval(int(metric.successes.sum()), metric.n)
+    drawn = draws()
+    defined = drawn[~np.isnan(drawn)]
+    if 2 * len(defined) < len(drawn):
+        return None
+    # Interpolation between two figures has no answer where both are infinite.
+    low, high = (float(end) for end in np.quantile(defined, [0.025, 0.975], method="inverted_cdf"))
+    if not np.isfinite([low, high]).all():
+        return None
+    if metric.event:
+        # A figure that turns on a threshold may jump, which its variance does not show and its quantiles do.
+        bounded = bounded_interval(value, float(defined.var()), metric.event, metric.top)
+        low, high = min(low, bounded.low), max(high, bounded.high)
+    return Interval(min(low, value), max(high, value))
+
+
 def mean_of(kind: MetricKind, values: NDArray, examples: Examples, **more: Any) -> Metric:
-    """The mean of one value per example, (n,); ``more`` are attributes of :class:`Metric`."""
+    """The mean of one value per example, (n,), from 0 up; ``more`` are attributes of :class:`Metric`."""
+    if "event" not in more and values.min() >= 0 and 0 < values.max() < np.inf:
+        # Without an end of the scale the largest value seen stands for what one more example may add.
+        more = {"top": np.inf, "event": float(values.max()) / len(values)} | more
     return Metric(kind, lambda weights: weighted_mean(values, weights=weights), examples, **more)
 
 

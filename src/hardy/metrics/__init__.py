@@ -42,12 +42,17 @@ from hardy.metrics.discrimination import (
 )
 from hardy.metrics.intervals import (
     Interval,
+    benjamini_hochberg,
     bootstrap,
     bootstrap_weights,
+    bounded_interval,
     clopper_pearson,
+    mcnemar,
+    mover,
     newcombe,
     paired_bootstrap,
-    unpaired_bootstrap_difference,
+    phi_coefficient,
+    share_interval,
     wilson,
 )
 from hardy.metrics.noise_floor import (
@@ -126,9 +131,14 @@ __all__ = [
     "Interval",
     "wilson",
     "clopper_pearson",
+    "share_interval",
+    "bounded_interval",
     "newcombe",
+    "mover",
+    "phi_coefficient",
+    "mcnemar",
+    "benjamini_hochberg",
     "bootstrap_weights",
     "bootstrap",
     "paired_bootstrap",
-    "unpaired_bootstrap_difference",
 ]

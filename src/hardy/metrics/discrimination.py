@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hardy.errors import UsageError
 from hardy.metrics._arrays import Figure, Floats, checked_values, checked_weights, group_sums
-from hardy.metrics.intervals import Interval, check_level, z_value
+from hardy.metrics.intervals import Interval, bounded_interval, check_level
 
 
 class RocCurve(NamedTuple):
@@ -70,17 +70,16 @@ def fpr_at_tpr(
 
 
 def auroc_interval(negative_scores: NDArray, positive_scores: NDArray, *, level: float = 0.95) -> Interval:
-    """DeLong's interval of :func:`auroc`, on the logit scale, so that it stays in [0, 1].
+    """The interval of :func:`auroc` by DeLong's variance, as that of a share with such a variance; within [0, 1].
 
-    Where every example says the same, as when all are told apart, both ends are the figure.
+    Where all are told apart it is exact: were the area smaller than the k-th root of 2.5 %, k being the size of the
+    smaller class, k pairs without a common example would all be in order with a chance of less than 2.5 %.
 
     Raises:
         UsageError: a class without two examples, NaN scores, a level outside (0, 1).
 
-    DeLong, DeLong and Clarke-Pearson, Biometrics 1988.
+    DeLong, DeLong and Clarke-Pearson, Biometrics 1988; :func:`~hardy.metrics.bounded_interval` for the rest.
     """
-    from scipy.special import expit, logit
-
     check_level(level)
     negative = np.sort(checked_values(negative_scores, "negative scores"))
     positive = np.sort(checked_values(positive_scores, "positive scores"))
@@ -89,11 +88,9 @@ def auroc_interval(negative_scores: NDArray, positive_scores: NDArray, *, level:
     of_positives, of_negatives = _share_below(negative, positive), 1.0 - _share_below(positive, negative)
     area = float(of_positives.mean())
     variance = of_positives.var(ddof=1) / len(positive) + of_negatives.var(ddof=1) / len(negative)
-    if variance == 0.0 or not 0.0 < area < 1.0:
-        return Interval(area, area)
-    reach = z_value(level) * np.sqrt(variance) / (area * (1.0 - area))
-    low, high = expit(logit(area) + np.array([-reach, reach]))
-    return Interval(float(low), float(high))
+    event = 1.0 / min(len(negative), len(positive))
+    # Where all say the same there is no variance to see; that of a share is the largest that there can be.
+    return bounded_interval(area, float(variance) or area * (1.0 - area) * event, event, level=level)
 
 
 def _share_below(sorted_scores: Floats, scores: Floats) -> Floats:

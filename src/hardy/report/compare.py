@@ -81,16 +81,17 @@ def _entry(estimate: Estimate, difference: Difference | None) -> Entry:
     figure = formatting.figure(estimate)
     if difference is None:
         return Entry(figure.value, figure.interval)
-    numbers = (difference.value, difference.low, difference.high)
-    value, low, high = formatting.numbers(*numbers, share=figure.share)
+    ends = () if difference.low is None or difference.high is None else (difference.low, difference.high)
+    numbers = (difference.value, *ends)
+    value, *texts = formatting.numbers(*numbers, share=figure.share)
     return Entry(
         figure.value,
         figure.interval,
         _signed(value) + (" points" if figure.share else ""),
-        f"{_signed(low)} to {_signed(high)}",
+        " to ".join(map(_signed, texts)) or "no interval",
         _verdict(difference, estimate.higher_is_better),
         difference.paired,
-        _forest(estimate, numbers),
+        _forest(estimate, numbers) if ends else None,
     )
 
 
@@ -109,11 +110,11 @@ def _forest_place(share: float) -> float:
 
 
 def _verdict(difference: Difference, higher_is_better: bool | None) -> Verdict:
-    if not (difference.low > 0 or difference.high < 0):
+    if not difference.found:
         return ""
     if higher_is_better is None:
         return "differs"
-    return "better" if (difference.low > 0) == higher_is_better else "worse"
+    return "better" if (difference.value > 0) == higher_is_better else "worse"
 
 
 def _signed(number: str) -> str:

@@ -27,7 +27,7 @@ from hardy.runs import Run, environment, holds_out
 from hardy.training.interrupt import stop_on_signal
 from hardy.training.loop import Stopped
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Options:
     """
 
     model: str
-    seeds: int = 3
+    seeds: int = 5
     seed: int = 0
     budget: BudgetName = "standard"
     only: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from sklearn.metrics import confusion_matrix
 from hardy.evaluation.charts import Gallery, Matrix
 from hardy.evaluation.evaluate import estimate
 from hardy.evaluation.properties import PROPERTIES
-from hardy.metrics import wilson
+from hardy.metrics import share_interval
 
 
 class TestAccuracy:
@@ -38,7 +38,7 @@ class TestAccuracy:
             shown = estimate("accuracy", metric, 0)
             assert shown is not None
             assert (shown.value, shown.n) == (right / count, count)
-            assert (shown.low, shown.high) == wilson(right, count)
+            assert (shown.low, shown.high) == share_interval(right, count)
             assert shown.headline == (metric.kind.name == "accuracy")
 
     def test_weights_belong_to_the_examples_that_are_named(self) -> None:

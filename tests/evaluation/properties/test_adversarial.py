@@ -22,7 +22,7 @@ from hardy.evaluation.framework import Measurement, Results
 from hardy.evaluation.properties import PROPERTIES
 from hardy.evaluation.properties.adversarial.measure import radii
 from hardy.evaluation.records import frame
-from hardy.metrics import wilson
+from hardy.metrics import share_interval
 
 
 class TestAdversarial:
@@ -75,7 +75,7 @@ class TestAdversarial:
                 shown = estimate("adversarial", found("adversarial", results, "robust_accuracy", **setting), 0)
                 assert shown is not None
                 assert shown.value == standing / self.count, setting
-                assert (shown.low, shown.high) == wilson(standing, self.count)
+                assert (shown.low, shown.high) == share_interval(standing, self.count)
 
     @pytest.mark.parametrize(("spread", "standing"), [(0.5, 2), (1.0, 2), (1e6, 7)])
     def test_to_stand_in_all_norms_is_to_stand_in_each(self, spread: float, standing: int) -> None:

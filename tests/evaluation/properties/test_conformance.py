@@ -113,18 +113,9 @@ def test_every_metric_is_one_figure_with_its_interval(prop: Property, results: R
         assert shown.low <= shown.high
         if metric.successes is not None:
             assert value == pytest.approx(metric.successes.mean())
-        if metric.successes is not None or metric.interval is not None:
-            assert shown.low - 1e-9 <= value <= shown.high + 1e-9
-            continue
-        # A bootstrap of a biased metric may not hold the figure, but then what it is of is around the resamples' mean.
-        rng = np.random.default_rng(0)
-        weights = (
-            np.concatenate([rng.multinomial(len(i), np.ones(len(i)) / len(i)) for _, i in metric.examples])
-            for _ in range(30)
-        )
-        resampled = [metric.compute(it.astype(np.float64)) for it in weights]
-        inside = [shown.low - 1e-9 <= it <= shown.high + 1e-9 for it in resampled if np.isfinite(it)]
-        assert np.mean(inside) > 0.7, (metric.kind.name, metric.setting)
+        assert shown.low - 1e-9 <= value <= shown.high + 1e-9, (metric.kind.name, metric.setting)
+        # No figure is known exactly from a few dozen images.
+        assert shown.low < shown.high, (metric.kind.name, metric.setting)
 
 
 @properties

@@ -94,6 +94,27 @@ def test_each_budget_measures_more() -> None:
     assert {it.measurement.examples for it in full} == {10_000}
 
 
+def test_corruptions_of_the_same_images_are_drawn_together_published_files_too() -> None:
+    results = results_of(context_of(published=True))
+    metric = found(results, "mean_accuracy", families="MNIST-C")
+    ((dataset, indices),) = metric.examples
+    assert dataset == "mnist/test"
+    answered = [it for it in results.records if it.function == "corrupted" or it.dataset == "mnist-c/fog"]
+    assert set(indices) == {index for it in answered for index in results.column(it, "index")}
+    # One image alone counts in every family that it was measured in.
+    (place,) = np.flatnonzero(indices == results.column(answered[0], "index")[0])
+    weights = np.ones(metric.n)
+    weights[place] += 1
+    assert metric.compute(weights) != metric.compute(np.ones(metric.n))
+
+
+def test_what_is_measured_on_published_files_is_not_divided_by_a_reference_of_other_images() -> None:
+    results = results_of(context_of(published=True))
+    assert found(results, "mean_corruption_error").setting["corruptions"] == 14
+    reasons = [skip.reason for skip in PROPERTY.plan(results.context).skipped]
+    assert any("relative to the reference network" in reason and "fog" in reason for reason in reasons)
+
+
 def test_published_images_are_measured_where_they_are_at_hand() -> None:
     planned = PROPERTY.plan(context_of(published=True))
     measurements = {it.corruption: it.measurement for it in conditions(context_of(published=True))}

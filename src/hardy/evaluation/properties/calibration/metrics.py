@@ -61,7 +61,12 @@ BIASED = (
     "chance adds to this figure, and resampling adds it once more, so no interval covers; the range by chance is what "
     "a perfectly calibrated classifier shows"
 )
+UNEVEN = (
+    "it is distributed otherwise at perfect calibration than away from it, and no interval here covers both; "
+    "calibration_p_value says whether it is chance"
+)
 COUNTED = "a p-value speaks of these examples alone"
+UNEVEN_RESOLUTION = "chance adds to the spread between bins, so that resampling adds it once more"
 OF_LABELS = "it says how often each label occurs, and nothing of the classifier"
 
 
@@ -98,11 +103,15 @@ def _clean(results: Results, place: int, way: Answers) -> list[Metric]:
         biased(RMS, prepared_rms_calibration_error(confidence, correct, BINS)),
         biased(MAXIMUM, prepared_max_calibration_error(confidence, correct, BINS)),
         biased(CLASS_WISE_ECE, prepared_class_wise_ece(way.probabilities, given.labels, BINS)),
-        make(DEBIASED_ECE, prepared_debiased_ece(confidence, correct, BINS)),
-        make(DEBIASED_SQUARED, prepared_debiased_squared_calibration_error(confidence, correct, BINS)),
+        make(DEBIASED_ECE, prepared_debiased_ece(confidence, correct, BINS), no_interval=UNEVEN),
+        make(
+            DEBIASED_SQUARED,
+            prepared_debiased_squared_calibration_error(confidence, correct, BINS),
+            no_interval=UNEVEN,
+        ),
         *_proper_scores(way, given.labels, given.examples, way.setting),
         biased(BRIER_RELIABILITY, lambda weights: parts(weights).reliability),
-        make(BRIER_RESOLUTION, lambda weights: parts(weights).resolution),
+        make(BRIER_RESOLUTION, lambda weights: parts(weights).resolution, no_interval=UNEVEN_RESOLUTION),
         make(
             P_VALUE,
             lambda _: calibration_p_value(ece(confidence, correct, BINS), floors["ece"]),
@@ -139,8 +148,11 @@ def _proper_scores(
     cross_entropy = -way.log_probabilities[np.arange(len(labels)), labels]
     truth = np.eye(way.probabilities.shape[1])[labels]
     squares = ((way.probabilities - truth) ** 2).sum(axis=1)
+    # One more image can be as badly answered as any of these images could be.
+    worst = float(-way.log_probabilities[np.isfinite(way.log_probabilities)].min()) / len(labels)
     return [
-        mean_of(kind, values, examples, setting=setting) for kind, values in ((NLL, cross_entropy), (BRIER, squares))
+        mean_of(NLL, cross_entropy, examples, setting=setting, event=worst, top=np.inf),
+        mean_of(BRIER, squares, examples, setting=setting, event=2.0 / len(labels), top=2.0),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from hardy.calibration.conformal import answers_of
+from hardy.calibration.conformal import CONFORMAL, answers_of, coverage_band
 from hardy.evaluation.framework import Metric, MetricKind, Results, mean_of, share_of
 from hardy.evaluation.predictions import Predictions, predictions_of, test_measurement
 from hardy.evaluation.properties.conformal.measure import CLASS_ALPHA, Sets, prediction_sets
@@ -27,16 +27,33 @@ def metrics(results: Results) -> list[Metric]:
         return []
     answers = predictions_of(results, test_measurement(results.context))
     classes = results.dataset(results.context.dataset).classes
-    return [it for sets in prediction_sets(results) for it in _metrics(answers, sets, classes)]
+    return [it for sets in prediction_sets(results) for it in _metrics(results, answers, sets, classes)]
 
 
-def _metrics(answers: Predictions, sets: Sets, classes: tuple[str, ...]) -> list[Metric]:
+def _metrics(results: Results, answers: Predictions, sets: Sets, classes: tuple[str, ...]) -> list[Metric]:
     rule, examples, answer = sets.rule, answers.examples, answers_of(sets.members)
     setting = {"sets": rule.kind, "alpha": rule.alpha}
     share, answered = partial(share_of, setting=setting), answer >= 0
+    validation = validation_predictions(results)
+    fitted_on = 0 if validation is None else len(validation.labels)
+    # Class by class the thresholds are many, and their coverages add up to no known distribution.
+    band = None if CONFORMAL[rule.kind].by_class else coverage_band(fitted_on, len(answer), rule.alpha)
     found = [
-        share(COVERAGE, sets.covered, examples, headline=rule.kind == "lac" and rule.alpha == CLASS_ALPHA),
-        mean_of(MEAN_SET_SIZE, sets.members.sum(axis=1), examples, setting=setting),
+        share(
+            COVERAGE,
+            sets.covered,
+            examples,
+            chance_band=band,
+            headline=rule.kind == "lac" and rule.alpha == CLASS_ALPHA,
+        ),
+        mean_of(
+            MEAN_SET_SIZE,
+            sets.members.sum(axis=1),
+            examples,
+            setting=setting,
+            event=sets.members.shape[1] / len(sets.members),
+            top=float(sets.members.shape[1]),
+        ),
         share(ANSWERED_RATE, answered, examples),
     ]
     if answered.any():

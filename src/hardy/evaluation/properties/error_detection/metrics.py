@@ -26,6 +26,7 @@ from hardy.metrics import (
 
 COVERAGES = (0.99, 0.95, 0.9)
 RISK = 0.001
+CHOSEN = "its threshold is chosen on the images that it is measured on, so it says what the score could do at best"
 
 AUROC = MetricKind("auroc", "Area under the ROC curve", higher_is_better=True, bounds=(0.0, 1.0), chance=0.5)
 AUPR = MetricKind("aupr", "Area under the precision-recall curve", higher_is_better=True, bounds=(0.0, 1.0))
@@ -51,20 +52,32 @@ def _metrics(results: Results, name: str, score: NDArray[np.float64]) -> list[Me
     setting = {"score": name} | ({"fitted_on": context.validation} if name == LEARNED and context.validation else {})
     at_risk = {**setting, "risk": RISK}
     make = partial(Metric, examples=answers.examples, setting=setting)
+    # One more mistake, or one more right answer, moves a rank figure by at most the share of its own kind.
+    few = 1.0 / max(min(int(wrong.sum()), int((~wrong).sum())), 1)
     auroc = replace(AUROC, question="Does it spot its own mistakes?")
     aupr = replace(AUPR, chance=float(wrong.mean()))
     return [
-        make(auroc, against_mistakes(prepared_auroc, score, wrong), headline=name == SCORE),
-        make(aupr, against_mistakes(prepared_aupr, score, wrong)),
-        make(FPR, against_mistakes(prepared_fpr_at_tpr, score, wrong)),
-        make(AURC, prepared_aurc(score, wrong)),
-        make(EXCESS_AURC, prepared_excess_aurc(score, wrong)),
+        make(auroc, against_mistakes(prepared_auroc, score, wrong), event=few, headline=name == SCORE),
+        make(aupr, against_mistakes(prepared_aupr, score, wrong), event=few),
+        make(FPR, against_mistakes(prepared_fpr_at_tpr, score, wrong), event=few),
+        make(AURC, prepared_aurc(score, wrong), event=1.0 / len(wrong)),
+        make(EXCESS_AURC, prepared_excess_aurc(score, wrong), event=1.0 / len(wrong)),
         *(
-            make(RISK_AT_COVERAGE, prepared_risk_at_coverage(score, wrong, at), setting={**setting, "coverage": at})
+            make(
+                RISK_AT_COVERAGE,
+                prepared_risk_at_coverage(score, wrong, at),
+                setting={**setting, "coverage": at},
+                event=1.0 / (at * len(wrong)),
+            )
             for at in COVERAGES
         ),
-        make(COVERAGE_AT_RISK, prepared_coverage_at_risk(score, wrong, RISK), setting=at_risk),
-        make(COVERAGE_AT_BOUNDED_RISK, prepared_coverage_at_bounded_risk(score, wrong, RISK), setting=at_risk),
+        make(COVERAGE_AT_RISK, prepared_coverage_at_risk(score, wrong, RISK), setting=at_risk, no_interval=CHOSEN),
+        make(
+            COVERAGE_AT_BOUNDED_RISK,
+            prepared_coverage_at_bounded_risk(score, wrong, RISK),
+            setting=at_risk,
+            no_interval=CHOSEN,
+        ),
     ]
 
 

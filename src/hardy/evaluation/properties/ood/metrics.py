@@ -21,7 +21,7 @@ from hardy.evaluation.properties.ood.measure import (
     shift_measurements,
     validation_measurement,
 )
-from hardy.metrics import auroc_interval, prepared_aupr, prepared_auroc, prepared_fpr_at_tpr, wilson
+from hardy.metrics import auroc_interval, prepared_aupr, prepared_auroc, prepared_fpr_at_tpr, share_interval
 
 ACCEPTED = (0.95, 0.99)
 """Thresholds accept these shares of validation images."""
@@ -45,12 +45,13 @@ def _against(results: Results, outside: Outside, score: str) -> Iterator[Metric]
     negative, positive = (results.column(it, score) for it in (inside, outside.measurement))
     examples = (*results.examples(inside), *results.examples(outside.measurement))
     setting = {"score": score, **outside.setting}
-    make = partial(Metric, examples=examples, setting=setting)
+    few = 1.0 / min(len(negative), len(positive))
+    make = partial(Metric, examples=examples, setting=setting, event=few)
     what = "is no digit" if context.subjects == "digits" else "belongs to no class"
     yield make(
         replace(AUROC, question=f"Does it notice what {what}?"),
         prepared_auroc(negative, positive),
-        interval=auroc_interval(negative, positive) if min(len(negative), len(positive)) > 1 else None,
+        interval=auroc_interval(negative, positive) if few < 1 else None,
         headline=score == headline_score(results) and not outside.setting,
     )
     if score in HEADLINES or (context.budget.all_ood_metrics and not outside.setting):
@@ -104,9 +105,9 @@ def _balanced_accuracy(accepted: NDArray[np.bool_], refused: NDArray[np.bool_]) 
 
 
 def _balanced_interval(accepted: NDArray[np.bool_], refused: NDArray[np.bool_]) -> tuple[float, float]:
-    """The mean of two shares, each with Wilson's interval; their distances add in squares (Newcombe 1998)."""
+    """The mean of two shares, each with its interval; their distances add in squares (Newcombe 1998)."""
     shares = [accepted.mean(), refused.mean()]
-    bounds = [wilson(int(each.sum()), len(each)) for each in (accepted, refused)]
+    bounds = [share_interval(int(each.sum()), len(each)) for each in (accepted, refused)]
     below = np.hypot(*(share - bound.low for share, bound in zip(shares, bounds, strict=True))) / 2
     above = np.hypot(*(bound.high - share for share, bound in zip(shares, bounds, strict=True))) / 2
     middle = sum(shares) / 2

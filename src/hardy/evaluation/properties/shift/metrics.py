@@ -80,7 +80,13 @@ def _under(results: Results, measurement: Measurement, setting: Mapping[str, Sca
     return [
         share_of(accuracy, correct, examples, setting=setting, headline=not setting),
         ece_metric(results, confidence, correct, examples, setting),
-        Metric(AUROC, auroc, examples, {**setting, "score": SCORE}),
+        Metric(
+            AUROC,
+            auroc,
+            examples,
+            {**setting, "score": SCORE},
+            event=1.0 / max(min(int(correct.sum()), int((~correct).sum())), 1),
+        ),
         *_refusals(results, measurement, setting),
     ]
 
@@ -97,7 +103,8 @@ def _refusals(results: Results, measurement: Measurement, setting: Mapping[str, 
 def _flip_rate(results: Results, move: str) -> Metric:
     measurement = move_measurement(results.context, move)
     flips = results.column(measurement, "flips") / (FRAMES - 1)
-    return mean_of(FLIP_RATE, flips, results.examples(measurement), setting={"move": move, "frames": FRAMES})
+    examples, setting = results.examples(measurement), {"move": move, "frames": FRAMES}
+    return mean_of(FLIP_RATE, flips, examples, setting=setting, event=1.0 / len(flips), top=1.0)
 
 
 def _summaries(results: Results) -> list[Metric]:
@@ -116,23 +123,28 @@ def _summaries(results: Results) -> list[Metric]:
 
 def _mean_accuracy(results: Results, over: Sequence[Condition], families: str, *, headline: bool) -> Metric:
     context = results.context
-    examples, accuracies = _together([predictions_of(results, it.measurement) for it in over])
+    examples, accuracies = _together(context.dataset, [predictions_of(results, it.measurement) for it in over])
     return Metric(
         replace(MEAN_ACCURACY, chance=1 / context.classes, question=f"Are corrupted {context.subjects} recognized?"),
         lambda weights: float(accuracies(weights).mean()),
         examples,
         {"families": families, "corruptions": len(over)},
         _dataset_of(over),
+        event=1.0 / min(len(predictions_of(results, it.measurement).labels) for it in over),
         headline=headline,
     )
 
 
 def _relative_to_reference(results: Results, published: Sequence[Condition]) -> list[Metric]:
+    # The reference was measured under hardy's corruptions, which the published files were not made with.
+    published = [it for it in published if it.measurement.function == "corrupted"]
+    if not published:
+        return []
     corrupted = [predictions_of(results, it.measurement) for it in published]
     clean = predictions_of(results, test_measurement(results.context))
-    own = next((each.indices for each in corrupted if each.dataset == clean.dataset), clean.indices)
+    own = corrupted[0].indices
     # Records are sorted by index, so the clean answers on the same examples are found by their place.
-    examples, accuracies = _together([*corrupted, clean.at(np.searchsorted(clean.indices, own))])
+    examples, accuracies = _together(clean.dataset, [*corrupted, clean.at(np.searchsorted(clean.indices, own))])
     reference = np.array([ERRORS[it.corruption] for it in published])
 
     def mean_corruption_error(weights: NDArray[np.float64]) -> float:
@@ -143,25 +155,28 @@ def _relative_to_reference(results: Results, published: Sequence[Condition]) -> 
         return float(((errors[:-1] - errors[-1]) / (reference - CLEAN)).mean())
 
     setting = {"reference": REFERENCE, "corruptions": len(published)}
+    dataset, event = _dataset_of(published), float((1.0 / reference).mean()) / len(own)
     return [
-        Metric(kind, compute, examples, setting, _dataset_of(published))
-        for kind, compute in ((CORRUPTION_ERROR, mean_corruption_error), (RELATIVE_CORRUPTION_ERROR, relative))
+        Metric(CORRUPTION_ERROR, mean_corruption_error, examples, setting, dataset, event=event, top=np.inf),
+        Metric(RELATIVE_CORRUPTION_ERROR, relative, examples, setting, dataset),
     ]
 
 
 def _together(
+    base: str,
     answers: Sequence[Predictions],
 ) -> tuple[Examples, Callable[[NDArray[np.float64]], NDArray[np.float64]]]:
-    """The examples of several predictions, those of one dataset once, and each accuracy as a function of weights."""
-    indices = {each.dataset: each.indices for each in answers}
-    ends = np.cumsum([len(own) for own in indices.values()])[:-1]
-    correct = [(each.dataset, each.correct.astype(np.float64)) for each in answers]
+    """The images of ``base`` behind several predictions, each once, and each accuracy as a function of weights."""
+    # Image i of a published file is test image i, corrupted: all of them are one set of images, and are drawn together.
+    union = np.unique(np.concatenate([each.indices for each in answers]))
+    places = [np.searchsorted(union, each.indices) for each in answers]
+    correct = [each.correct.astype(np.float64) for each in answers]
 
     def accuracies(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        of_dataset = dict(zip(indices, np.split(weights, ends), strict=True))
-        return np.array([right @ of_dataset[name] / of_dataset[name].sum() for name, right in correct])
+        own = [weights[place] for place in places]
+        return np.array([right @ each / max(each.sum(), 1.0) for right, each in zip(correct, own, strict=True)])
 
-    return tuple(indices.items()), accuracies
+    return ((base, union),), accuracies
 
 
 def _dataset_of(over: Sequence[Condition]) -> str:
