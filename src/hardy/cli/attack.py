@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -108,7 +108,6 @@ def attack(
         "weights_sha256": loaded.weights_sha256,
         "seed": seed,
     }
-    write_saved_set(out, SavedSet(outcome.images.cpu(), labels.cpu(), indices.cpu(), facts))
     stands = int((outcome.min_norm > threat.eps).sum())
     low, high = wilson(stands, len(indices))
     result = {
@@ -126,18 +125,26 @@ def attack(
     }
     if json:
         print_json(facts | result)
-        return
+    else:
+        _print(result)
+    # After the figures, which a full disk must not cost.
+    write_saved_set(out, SavedSet(outcome.images.cpu(), labels.cpu(), indices.cpu(), facts))
+    if not json:
+        typer.echo(f"saved: {out}; score it elsewhere with 'hardy evaluate SUBJECT --adversarial {out}'")
+
+
+def _print(result: dict[str, Any]) -> None:
+    around = result["around_masking"]
     typer.echo(f"clean accuracy   {result['clean_accuracy']:.2%}")
-    interval = f"95 % interval {low:.2%} to {high:.2%}, n = {len(indices)}"
+    interval = f"95 % interval {result['low']:.2%} to {result['high']:.2%}, n = {result['n']}"
     suspect = "  ⚠ suspect" if around is not None else ""
     typer.echo(f"robust accuracy  {result['robust_accuracy']:.2%}  ({interval}){suspect}")
     for name, found in result["found_by"].items():
         typer.echo(f"  {name}: {found} broken")
     if around is not None:
         typer.echo(f"worst of all     {around['robust_accuracy']:.2%}  (with what gets around masked gradients)")
-        for name, found_around in around["found_by"].items():
-            typer.echo(f"  {name}: {found_around} broken")
-    for warning in warnings:
+        for name, found in around["found_by"].items():
+            typer.echo(f"  {name}: {found} broken")
+    for warning in result["warnings"]:
         typer.echo(f"⚠ {warning}")
-    typer.echo(f"{result['queries']:,} queries, {result['gradients']:,} gradients, {seconds:.1f} s")
-    typer.echo(f"saved: {out}; score it elsewhere with 'hardy evaluate SUBJECT --adversarial {out}'")
+    typer.echo(f"{result['queries']:,} queries, {result['gradients']:,} gradients, {result['seconds']:.1f} s")
