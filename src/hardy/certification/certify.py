@@ -22,7 +22,8 @@ from hardy.certification.bounds import (
     margin_weights,
 )
 from hardy.certification.branching import branch_and_bound
-from hardy.certification.trace import Traced, trace
+from hardy.certification.operations import Activation
+from hardy.certification.trace import Network, Traced, trace
 from hardy.errors import ContractError, UsageError
 from hardy.models import as_images, device_of, predict_logits
 from hardy.rng import Randomness
@@ -51,6 +52,7 @@ class Effort:
         refined: the inputs of a layer with at most so many undecided neurons are bounded by the relaxation, too.
         nodes: problems per image in branch and bound; 0 leaves it out.
         node_iterations: of the optimization of each of them.
+        most_relus: networks of more are not branched: too many branches would decide nothing.
         seconds: the time that one image may take there, or None; with it, verdicts depend on the machine.
     """
 
@@ -58,6 +60,7 @@ class Effort:
     refined: int = 300
     nodes: int = 0
     node_iterations: int = 15
+    most_relus: int = 2000
     seconds: float | None = None
 
 
@@ -146,10 +149,10 @@ def bounds(
     Example:
         >>> import hardy, torch
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
-        >>> _ = model[1].weight.data.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]])), model[1].bias.data.zero_()
-        >>> image = torch.tensor([0.9, 0.2, 0.5, 0.5]).reshape(1, 1, 2, 2)
-        >>> hardy.certification.bounds(model, image, torch.tensor([0]), eps=0.1).margins.round(3)
-        array([[inf, 0.5]], dtype=float32)
+        >>> images, labels = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+        >>> found = hardy.certification.bounds(model, images, labels, eps=0.1)
+        >>> found.margins.shape, found.certified.shape
+        ((3, 2), (3,))
     """
     if method not in get_args(Method):
         raise UsageError(f"unknown method '{method}'; known: {', '.join(get_args(Method))}")
@@ -256,8 +259,8 @@ def climb(
         margins = margin_bounds(traced, ball.rows(left), labels[left], "crown", effort)
     decided = (margins > 0).all(1)
     verdict[left[decided].cpu().numpy()] = "crown"
-    if effort.nodes and len(traced.networks) == 1:
-        network = traced.networks[0]
+    network = traced.networks[0]
+    if effort.nodes and len(traced.networks) == 1 and _relus(network) <= effort.most_relus:
         for place, lower in zip(left[~decided].tolist(), margins[~decided], strict=True):
             one = ball.rows(torch.tensor([place], device=labels.device))
             weights, _ = margin_weights(labels[place : place + 1], network.shapes[-1][0])
@@ -271,6 +274,14 @@ def climb(
             if found.image is not None:
                 images[place] = found.image[0]
     return verdict.astype(str), images
+
+
+def _relus(network: Network) -> int:
+    return sum(
+        int(np.prod(shape))
+        for it, shape in zip(network.operations, network.shapes[1:], strict=True)
+        if isinstance(it, Activation) and it.is_relu
+    )
 
 
 def certified_radii(

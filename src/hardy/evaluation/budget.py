@@ -28,6 +28,8 @@ class Budget:
     # By attack, settings that differ from its own.
     attack_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     attacked_predictions: int | None = 500  # examples whose confidence under attack is measured
+    certified: int | None = 500  # examples that are certified
+    certificate_nodes: int = 64  # problems per example in branch and bound, of networks that are small
     corrupted: int | None = 2000  # examples under each corruption
     corruptions: tuple[str, ...] | None = None  # by name; None is every one
     every_severity: bool = False  # of each corruption, not the default alone
@@ -54,6 +56,8 @@ BUDGETS: dict[str, Budget] = {
         masking=0,
         around_queries=1000,
         attacked_predictions=100,
+        certified=100,
+        certificate_nodes=0,
         corrupted=500,
         corruptions=tuple(PUBLISHED),
         sequences=100,
@@ -74,6 +78,7 @@ BUDGETS: dict[str, Budget] = {
         standard_attacks=None,
         around_queries=10_000,
         attacked_predictions=1000,
+        certified=None,
         corrupted=None,
         every_severity=True,
         sequences=None,

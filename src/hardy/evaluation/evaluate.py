@@ -408,6 +408,7 @@ def _scorecard(
                 undefined.append(Skip(property=prop.name, reason=_not_defined(metric)))
             else:
                 estimates.append(found)
+    skipped = [*skipped, *(skip for prop in chosen for skip in prop.skipped(results))]
     warnings = [*manifest.warnings, *(warning for prop in chosen for warning in prop.warnings(results))]
     return Scorecard(
         subject=manifest.subject,

@@ -366,6 +366,7 @@ class Property:
         draw: from the results to the charts of the report.
         warnings: from the results to what a reader of the figures must know.
         needs: what has to be asked of a classifier for any of it.
+        skipped: from the results to what measuring showed to be impossible, and why.
     """
 
     name: str
@@ -377,3 +378,4 @@ class Property:
     draw: Callable[[Results], list[Chart]] = lambda _: []
     warnings: Callable[[Results], list[str]] = lambda _: []
     needs: Access = "images"
+    skipped: Callable[[Results], list[Skipped]] = lambda _: []

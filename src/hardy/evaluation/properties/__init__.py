@@ -8,14 +8,23 @@ from typing import Any, TypeAlias
 from hardy.errors import UsageError
 from hardy.evaluation.framework import MeasurementFunction, Metric, Property, Results
 from hardy.evaluation.predictions import PREDICTION_FUNCTIONS
-from hardy.evaluation.properties import accuracy, adversarial, calibration, conformal, error_detection, ood, shift
+from hardy.evaluation.properties import (
+    accuracy,
+    adversarial,
+    calibration,
+    certified,
+    conformal,
+    error_detection,
+    ood,
+    shift,
+)
 from hardy.registry import Registry
 
 Metrics: TypeAlias = Callable[[Results], list[Metric]]
 
 PROPERTIES: Registry[Property] = Registry(
     "property",
-    [it.PROPERTY for it in (accuracy, calibration, conformal, error_detection, ood, shift, adversarial)],
+    [it.PROPERTY for it in (accuracy, calibration, conformal, error_detection, ood, shift, adversarial, certified)],
 )
 
 
