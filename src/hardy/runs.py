@@ -250,7 +250,9 @@ def load_trained(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
 def training_facts(manifest: dict[str, Any]) -> dict[str, Any]:
     """What a scorecard and a bundle say of how their classifier was trained."""
-    return {key: manifest["training"][key] for key in ("recipe", "seed", "data")}
+    training = manifest["training"]
+    facts = {key: training[key] for key in ("recipe", "seed", "data")}
+    return facts | ({"seen": training["seen"]} if "seen" in training else {})
 
 
 def environment(device: str, data: dict[str, str]) -> dict[str, Any]:

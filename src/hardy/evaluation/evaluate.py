@@ -34,6 +34,7 @@ from hardy.evaluation.properties import PROPERTIES, measurement_functions
 from hardy.evaluation.records import MemoryStore, RecordStore, frame
 from hardy.evaluation.scorecard import Environment, Estimate, Scorecard, Skip
 from hardy.evaluation.scorecard import Subject as SubjectFacts
+from hardy.evaluation.seen import seen_in_training
 from hardy.evaluation.sources import Data, OutOfDistribution, Sources, sources_of
 from hardy.evaluation.subject import Subject, check_on_dataset, subject_of
 from hardy.models import member_count, parameter_count
@@ -407,7 +408,8 @@ def _scorecard(
             if found is None:
                 undefined.append(Skip(property=prop.name, reason=_not_defined(metric)))
             else:
-                estimates.append(found)
+                seen = seen_in_training(manifest.subject.training, found.dataset, found.setting, manifest.data)
+                estimates.append(found.model_copy(update={"warnings": (*found.warnings, *seen)}))
     skipped = [*skipped, *(skip for prop in chosen for skip in prop.skipped(results))]
     warnings = [*manifest.warnings, *(warning for prop in chosen for warning in prop.warnings(results))]
     return Scorecard(

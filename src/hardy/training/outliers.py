@@ -37,15 +37,17 @@ def check_source(source: str, images: Tensor, data: str | None = None, data_dir:
 
     Raises:
         UsageError: no such source; none in it; of another shape; or images of a test split, which are measured on.
-        DataError: the data is not at hand, damaged or altered.
+        DataError: the data is not at hand, damaged or altered; or a family needs a package that is not installed.
     """
     if not source:
         raise UsageError(
             f"exposure without outliers: source names none; it is {SYNTHETIC}, a dataset's split or a path"
         )
     if is_synthetic(source):
+        some = _floats(images[:1].cpu())
         for family in families_of(source):
-            OUTLIERS.find(family)
+            # One is made of each, so that a package that a family needs is missed now and not later.
+            OUTLIERS.find(family).function(some, Randomness(0, torch.zeros(1, dtype=torch.int64)))
         return
     found = load_dataset(source, data_dir)
     if not len(found):
