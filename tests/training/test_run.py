@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from hardy.data import load_dataset
 from hardy.errors import HardyError, RunError, UsageError
 from hardy.files import sha256_of, write_json
-from hardy.models import build_model
-from hardy.runs import MANIFEST, Run
+from hardy.models import build_model, member_count
+from hardy.runs import MANIFEST, Run, load_trained
 from hardy.training import RECIPES, Objective, Recipe, Split, Stopped, fit, train, validation_accuracy
 
 replace = dataclasses.replace
@@ -226,3 +226,28 @@ def test_a_recipe_is_named_and_the_folder_is_new_by_default(
         train("tyni", data=data)
     with pytest.raises(UsageError, match="name it as out"):
         train("tiny", data=data, resume=True)
+
+
+def test_members_that_are_trained_jointly_are_one_network_and_one_run(tmp_path: Path, data: str) -> None:
+    whole = replace(TINY, name="whole", members=PAIR.members, joint=True)
+    run = train(whole, tmp_path, data=data)
+    classifier, _ = load_trained(run.path)
+    assert member_count(classifier) == 2
+    (network,) = run.manifest["training"]["networks"]
+    assert (network["name"], network["notes"]) == ("whole", [])
+    _, validation = splits(data)
+    assert validation_accuracy(classifier, {}, validation) == pytest.approx(network["validation_accuracy"], abs=0.03)
+
+
+def test_a_finished_run_whose_recipe_still_had_a_single_loss_is_given_back(tmp_path: Path, data: str) -> None:
+    run = train(TINY, tmp_path, data=data)
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    stored = manifest["training"]["recipe"]
+    del stored["objectives"], stored["joint"]
+    write_json(tmp_path / MANIFEST, manifest | {"training": manifest["training"] | {
+        "recipe": stored | {"loss": "cross_entropy", "loss_settings": {}}}})  # fmt: skip
+    again = train(TINY, tmp_path, data=data, resume=True, report=lambda *_: pytest.fail("trained again"))
+    assert again.manifest["weights_sha256"] == run.manifest["weights_sha256"]
+    assert load_trained(tmp_path)[1]["training"]["status"] == "trained"
+    with pytest.raises(RunError, match="was trained with another recipe"):
+        train(replace(TINY, epochs=9), tmp_path, data=data, resume=True)
