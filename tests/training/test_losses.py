@@ -15,7 +15,19 @@ from hardy.errors import HardyError, UsageError
 from hardy.models import Compact
 from hardy.rng import Randomness
 from hardy.training import Fitted, Objective, Recipe, Split, fit
-from hardy.training.losses import LOSSES, Batch, cross_entropy, register_loss, trades
+from hardy.training.losses import (
+    LOSSES,
+    Batch,
+    adversarial,
+    cross_entropy,
+    eat,
+    free,
+    mean_norm,
+    msd,
+    register_loss,
+    trades,
+    worst_norm,
+)
 
 TRADES = {"eps": 0.2, "steps": 4, "step_size": 0.1, "beta": 3.0, "ramp": 0.5}
 PLAIN = Recipe("plain", "")
@@ -70,6 +82,58 @@ def test_trades_weighs_the_divergence_at_the_worst_image_within_the_ramped_radiu
     divergence = (clean * (clean.log() - moved.log())).sum(1).mean()
     natural = nn.functional.cross_entropy(model(given.images), given.targets)
     torch.testing.assert_close(loss.double(), natural.double() + 3.0 * divergence, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("progress", "eps"), [(0.25, 0.1), (1.0, 0.2)])
+def test_a_single_step_of_twice_the_radius_reaches_the_worst_corner(progress: float, eps: float) -> None:
+    model, given = seeded_linear(2, 6), batch(side=6, progress=progress)
+    given = replace(given, images=0.3 + 0.4 * given.images, targets=torch.arange(6) % 2)
+    seen = asked(model)
+    loss = adversarial(model, given, eps=0.2, steps=1, step_size=0.4, ramp=0.5)
+    direction = (model.weight[1] - model.weight[0]).sign().reshape(1, 1, 6, 6)
+    corner = given.images + eps * torch.where(given.targets == 0, 1, -1).reshape(-1, 1, 1, 1) * direction
+    torch.testing.assert_close(seen[-1], corner)
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(model(corner), given.targets))
+
+
+def test_free_training_takes_its_steps_with_the_gradients_of_training() -> None:
+    model, given = seeded_linear(2, 6), batch(side=6)
+    given = replace(given, images=0.3 + 0.4 * given.images, targets=torch.arange(6) % 2)
+    seen = asked(model)
+    for _ in range(3):
+        free(model, given, eps=0.1, replays=3).backward()
+    direction = (model.weight[1] - model.weight[0]).sign().reshape(1, 1, 6, 6)
+    corner = given.images + 0.1 * torch.where(given.targets == 0, 1, -1).reshape(-1, 1, 1, 1) * direction
+    assert torch.equal(seen[0], given.images)
+    torch.testing.assert_close(seen[1], corner)
+    torch.testing.assert_close(seen[2], corner)
+
+
+@pytest.mark.parametrize("loss", [worst_norm, mean_norm, msd])
+def test_losses_over_several_norms_are_between_and_above_those_over_one(loss: Any) -> None:
+    model, given = seeded_linear(3, 6), batch(side=6)
+    settings = {"steps": 10, "rel_step_size": 0.25}
+    alone = [
+        float(loss(model, given, **{"linf": 0.0, "l2": 0.0, "l1": 0.0, norm: eps}, **settings).detach())
+        for norm, eps in (("linf", 0.1), ("l2", 0.5), ("l1", 2.0))
+    ]
+    together = float(loss(model, given, linf=0.1, l2=0.5, l1=2.0, **settings).detach())
+    if loss is mean_norm:
+        assert together == pytest.approx(sum(alone) / 3, rel=1e-4)
+    else:
+        # MSD is greedy: a step that is best now may end a little below the best of the norms alone.
+        assert together >= (0.95 if loss is msd else 1.0) * max(alone) - 1e-4
+
+
+def test_eat_draws_the_norms_by_their_running_errors() -> None:
+    model, given = seeded_linear(3, 6), batch(side=6)
+    state = {"errors": torch.tensor([0.0, 0.0, 1.0])}
+    seen = asked(model)
+    eat(model, replace(given, state=state), linf=0.1, l2=0.5, l1=2.0, steps=2)
+    change = (seen[-1] - given.images).flatten(1)
+    assert float(change.abs().sum(1).max()) <= 2.0 + 1e-4 < float(change.norm(dim=1).max()) * 6
+    assert state["errors"][:2].tolist() == [0.0, 0.0]
+    assert 0.0 < float(state["errors"][2]) <= 1.0
 
 
 def test_trades_finds_the_worst_image_of_two_linear_classes() -> None:

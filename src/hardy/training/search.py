@@ -45,7 +45,7 @@ def worst_images(
         objective: from logits to a scalar in which examples add up.
         start: inside the ball.
         steps: how many.
-        step_size: length of a step in the norm of the threat model; at most its radius is used.
+        step_size: length of a step in the norm of the threat model.
     """
     current = start
     with frozen_evaluation(model), straight_through(model):
@@ -65,10 +65,9 @@ def input_gradient(model: nn.Module, images: Images, objective: Objective) -> Te
 
 def step_up(current: Images, gradient: Tensor, images: Images, threat: ThreatModel, step_size: float) -> Images:
     """``current`` moved along the steepest direction, then put back into the ball around ``images`` and into [0, 1]."""
-    size = min(step_size, threat.eps)
     if threat.norm != "l1":
-        return threat.project(current + size * steepest(gradient, threat.norm), images)
-    moved = current + size * _spread(gradient, current)
+        return threat.project(current + step_size * steepest(gradient, threat.norm), images)
+    moved = current + step_size * _spread(gradient, current)
     change = project_l1_in_box((moved - images).flatten(1), images.flatten(1), threat.eps)
     return (images + change.reshape(images.shape)).clamp(0.0, 1.0)
 

@@ -47,7 +47,7 @@ def adversarial(
         batch: what the step trains on.
         eps: radius of the ball, of the pixel range.
         steps: gradient steps of the search, from a random start.
-        step_size: of each of them, in the norm of the ball.
+        step_size: of each of them, in the norm of the ball; it grows as eps does.
         ramp: the share of training during which eps grows from 0.
         norm: of the ball: linf, l2 or l1.
         label_smoothing: as in :func:`cross_entropy`.
@@ -59,7 +59,7 @@ def adversarial(
     def loss(logits: Logits) -> Tensor:
         return nn.functional.cross_entropy(logits, batch.targets, reduction="sum")
 
-    worst = _search(model, batch, threat, loss, steps, step_size)
+    worst = _search(model, batch, threat, loss, steps, step_size * threat.eps / eps if eps else 0.0)
     return nn.functional.cross_entropy(model(worst), batch.targets, label_smoothing=label_smoothing)
 
 
@@ -131,7 +131,7 @@ def trades(
     threat = ThreatModel(norm, ramped(eps, ramp, batch.progress))  # type: ignore[arg-type]
     clean = model(batch.images)
     answer = clean.detach()
-    worst = _search(model, batch, threat, lambda logits: _divergence(logits, answer), steps, step_size)
+    worst = _search(model, batch, threat, lambda logits: _divergence(logits, answer), steps, min(step_size, threat.eps))
     natural = nn.functional.cross_entropy(clean, batch.targets, label_smoothing=label_smoothing)
     return natural + beta * _divergence(model(worst), clean)
 
@@ -170,7 +170,7 @@ def mart(
     def loss(logits: Logits) -> Tensor:
         return nn.functional.cross_entropy(logits, labels, reduction="sum")
 
-    worst = _search(model, batch, threat, loss, steps, step_size)
+    worst = _search(model, batch, threat, loss, steps, step_size * threat.eps / eps if eps else 0.0)
     clean, moved = model(batch.images).float().log_softmax(1), model(worst).float()
     one_hot = nn.functional.one_hot(labels, clean.shape[1]).bool()
     likeliest_wrong = moved.softmax(1).masked_fill(one_hot, 0.0).amax(1)

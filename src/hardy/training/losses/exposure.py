@@ -66,10 +66,10 @@ def energy_margin(
     step_size: float = 0.1,
     ramp: float = 0.0,
 ) -> Tensor:
-    """Squares of how far the logits' log-sum-exp of images falls below ``least``, and of outliers exceeds ``most``.
+    """A margin of the energy: squares of how far that of images lies above, and that of outliers below, what is asked.
 
-    The log-sum-exp is minus the energy. Settings otherwise as in :func:`exposure`. Liu et al., NeurIPS 2020,
-    arXiv:2010.03759.
+    Minus the energy is the log-sum-exp of the logits: at least ``least`` on images, at most ``most`` on outliers.
+    Settings otherwise as in :func:`exposure`. Liu et al., NeurIPS 2020, arXiv:2010.03759.
     """
 
     def too_much(logits: Logits) -> Tensor:
@@ -98,6 +98,7 @@ def _moved(
     def total(logits: Logits) -> Tensor:
         return loss(logits).sum()
 
+    step_size = step_size * threat.eps / eps if eps else 0.0
     return worst_images(model, batch.outliers, threat, total, start, steps=int(steps), step_size=step_size)
 
 

@@ -81,9 +81,9 @@ def worst_norm(
     ramp: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """MAX: of each image the norm whose worst image has the highest loss; settings as in :func:`eat`.
+    """MAX: of each image the norm whose worst image has the highest loss.
 
-    Tramèr and Boneh, NeurIPS 2019, arXiv:1904.13000.
+    Settings as in :func:`eat`. Tramèr and Boneh, NeurIPS 2019, arXiv:1904.13000.
     """
     threats = _ramped(balls(linf=linf, l2=l2, l1=l1), ramp, batch.progress)
     found = [_worst(model, batch, threat, steps, rel_step_size) for threat in threats]
@@ -105,9 +105,9 @@ def mean_norm(
     ramp: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """AVG: the mean over the norms of the loss on the worst images of each; settings as in :func:`eat`.
+    """AVG: the mean over the norms of the loss on the worst images of each.
 
-    Tramèr and Boneh, NeurIPS 2019, arXiv:1904.13000.
+    Settings as in :func:`eat`. Tramèr and Boneh, NeurIPS 2019, arXiv:1904.13000.
     """
     threats = _ramped(balls(linf=linf, l2=l2, l1=l1), ramp, batch.progress)
     found = torch.cat([_worst(model, batch, threat, steps, rel_step_size) for threat in threats])
