@@ -24,6 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "free": {"eps": 0.2, "replays": 2},
     "trades": {"eps": 0.2, "steps": 4, "step_size": 0.1, "beta": 3.0, "ramp": 0.5},
     "mart": {"eps": 0.2, "steps": 2, "step_size": 0.1, "beta": 3.0},
+    "interval": {"eps": 0.1, "ramp": 0.5},
     "consistency": {},
     "exposure": {"source": "synthetic"},
     "energy_margin": {"source": "synthetic"},

@@ -167,6 +167,7 @@ class Term:
         self.objective = objective
         self.outliers = outliers
         self.state: dict[str, Tensor] = {}
+        self.memo: dict[str, Any] = {}
         self._epochs = epochs
         self._function = LOSSES.find(objective.loss).function
         self._arguments = objective.arguments(label_smoothing)
@@ -177,5 +178,5 @@ class Term:
         if not weight:
             return None
         outliers = None if self.outliers is None else drawn_outliers(self.outliers, batch.rng)
-        own = replace(batch, outliers=outliers, state=self.state)
+        own = replace(batch, outliers=outliers, state=self.state, memo=self.memo)
         return weight * self._function(model, own, **self._arguments)

@@ -127,6 +127,27 @@ HARDENED = (
     _hardened("multi-norm-avg", "the same by the mean over the norms (AVG)", 8, "mean_norm", _BALLS),
     _hardened("multi-norm-msd", "the same by one search over the union (MSD)", 10, "msd", _BALLS),
 )
+# The radius in training exceeds the one to certify, as boxes are larger than what they hold.
+_STEADY: dict[str, Any] = {**_HARDENED, "model_arguments": {"steady_boxes": True}, "learning_rate": 2e-3, "epochs": 40}
+CERTIFIED = (
+    Recipe(
+        "certified-0.1",
+        "trained by interval bounds and one attack step to be certified at linf 0.1 (MTL-IBP)",
+        objectives=(
+            Objective("adversarial", {"eps": 0.1, "steps": 1, "step_size": 0.125, "ramp": 0.4}, Weight(0.5)),
+            Objective("interval", {"eps": 0.15, "ramp": 0.4}, Weight(0.5)),
+        ),
+        gradient_clip=10.0,
+        **_STEADY,
+    ),
+    Recipe(
+        "certified-0.3",
+        "trained by interval bounds to be certified at linf 0.3",
+        objectives=(Objective("interval", {"eps": 0.35, "ramp": 0.4}),),
+        gradient_clip=10.0,
+        **_STEADY,
+    ),
+)
 _EXPOSURE = Objective("exposure", {"source": "synthetic"}, Weight(0.5))
 _CONSISTENCY = Objective("consistency", {"severity": 3.0}, Weight(4.0))
 COMBINED = (
@@ -196,6 +217,7 @@ RECIPES: Registry[Recipe] = Registry(
         AUGMENTED,
         CNN,
         *HARDENED,
+        *CERTIFIED,
         *COMBINED,
         *[_study_net(model) for model in _SIMPLE],
         _ensemble(

@@ -6,6 +6,7 @@ from hardy.training.losses.adversarial import adversarial, free, mart, trades
 from hardy.training.losses.clean import cross_entropy
 from hardy.training.losses.consistency import consistency
 from hardy.training.losses.exposure import energy_margin, exposure
+from hardy.training.losses.interval import interval
 from hardy.training.losses.loss import LOSSES, Batch, Loss, LossFunction, register_loss
 from hardy.training.losses.multi_norm import eat, mean_norm, msd, worst_norm
 
@@ -21,6 +22,7 @@ __all__ = [
     "energy_margin",
     "exposure",
     "free",
+    "interval",
     "mart",
     "mean_norm",
     "msd",

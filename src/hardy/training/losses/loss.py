@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -33,6 +33,7 @@ class Batch:
         progress: the share of all training steps that is done, from 0 to 1.
         outliers: float32 (N, C, H, W) in [0, 1], for a loss with the setting ``source``; else None.
         state: tensors that the loss keeps from step to step, by name; empty at first, and part of the checkpoint.
+        memo: what a loss works out once per training; not part of the checkpoint.
         setbacks: how often training has lost its robust accuracy and gone back, which a loss may heed.
     """
 
@@ -42,6 +43,7 @@ class Batch:
     progress: float
     outliers: Images | None = None
     state: dict[str, Tensor] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict)
     setbacks: int = 0
 
 
