@@ -21,11 +21,15 @@ replace = dataclasses.replace
 FAST = Objective("adversarial", {"eps": 0.1, "steps": 1, "step_size": 0.125})
 
 
-def scripted(monkeypatch: pytest.MonkeyPatch, name: str, values: list[float]) -> list[dict[str, Tensor]]:
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, name: str, values: list[float], *, one_step: float = 0.0
+) -> list[dict[str, Tensor]]:
     """Give these values in turn in place of a measurement; the weights that it was asked about."""
     seen: list[dict[str, Tensor]] = []
 
-    def measured(_model: nn.Module, weights: dict[str, Tensor], *_others: Any) -> float:
+    def measured(_model: nn.Module, weights: dict[str, Tensor], *_others: Any, steps: int = 20) -> float:
+        if steps == 1:
+            return one_step
         seen.append({name: value.clone() for name, value in weights.items()})
         return values[len(seen) - 1]
 
@@ -70,13 +74,25 @@ def test_training_goes_back_where_robustness_is_lost_and_on_with_more_steps(
     fitted = fit(recipe, some_digits, validation_digits, 10, seed=0)
     assert [batch.setbacks for batch in batches] == [0] * 12 + [1] * 4
     (note,) = fitted.notes
-    assert "in epoch 3 the accuracy under attack on validation images fell from 80.0% to 10.0%" in note
+    assert "in epoch 3 accuracy under attack on validation images fell from 80.0% to 10.0%" in note
     assert "catastrophic overfitting" in note
     # At a rate of 0 only batch norm moves: after going back, from the statistics of epoch 2.
     name = "features.2.running_mean"
     back, on, gone = ((seen[place][name] - seen[1][name]).norm() for place in (1, 3, 2))
     assert back == 0.0 < on
     assert gone > 0
+
+
+def test_robustness_against_single_steps_alone_is_noticed_once_the_radius_has_grown(
+    quick: Recipe, some_digits: Split, validation_digits: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ramped = replace(FAST, settings={**FAST.settings, "ramp": 0.4})
+    recipe = replace(quick, epochs=4, batch_size=500, objectives=(ramped,))
+    scripted(monkeypatch, "validation_accuracy", [0.9] * 4)
+    scripted(monkeypatch, "robust_accuracy", [0.1, 0.3, 0.6, 0.6], one_step=0.8)
+    (note,) = fit(recipe, some_digits, validation_digits, 10, seed=0).notes
+    assert "in epoch 2 accuracy on validation images was 80.0% under an attack of one step and 30.0% under" in note
+    assert "with 2 times as many, shorter steps" in note
 
 
 def test_accuracy_under_attack_is_that_of_the_closed_form() -> None:

@@ -27,7 +27,7 @@ from hardy.training.selection import (
     Split,
     check_collapse,
     check_finite,
-    has_lost_robustness,
+    lost_robustness,
     robust_accuracy,
     validation_accuracy,
 )
@@ -255,14 +255,17 @@ def _fit(
                 score = Score(robust, accuracy)
                 row = {"epoch": epoch + 1, "loss": latest_loss, "validation_accuracy": accuracy}
                 state.history.append(row | ({"robust_accuracy": robust} if threats else {}))
-                lost = has_lost_robustness(score, state.score, validation.labels)
+                one_step = 0.0
+                if recipe.takes_single_steps and state.step >= steps * recipe.longest_ramp:
+                    one_step = robust_accuracy(model, weights, validation, threats, precision, steps=1)
+                lost = lost_robustness(score, state.score, one_step, validation.labels)
                 if score > state.score:
                     state.score, state.best = score, {name: value.clone() for name, value in weights.items()}
                 state.at_chance = check_collapse(
                     accuracy, state.at_chance, validation.labels, recipe, epoch + 1, steps_per_epoch
                 )
                 if lost:
-                    _go_back(state, score, model, optimizer, averaged)
+                    _go_back(state, lost, model, optimizer, averaged)
                 save()
             accuracy, robust = (score.accuracy, score.robust_accuracy) if score else (None, None)
             under_attack = robust if threats else None
@@ -278,7 +281,7 @@ def _fit(
 
 
 def _go_back(
-    state: _State, score: Score, model: nn.Module, optimizer: torch.optim.Optimizer, averaged: Averaged | None
+    state: _State, lost: str, model: nn.Module, optimizer: torch.optim.Optimizer, averaged: Averaged | None
 ) -> None:
     """Go on from the best epoch's weights, with an optimizer that has forgotten how it left them."""
     model.load_state_dict(state.best, strict=False)
@@ -288,10 +291,9 @@ def _go_back(
             averaged.state[name].copy_(value)
     state.setbacks += 1
     state.notes.append(
-        f"in epoch {len(state.history)} the accuracy under attack on validation images fell from "
-        f"{state.score.robust_accuracy:.1%} to {score.robust_accuracy:.1%}, as where a network learns to fool the "
-        f"attack that it is trained on (catastrophic overfitting); training went back to the best epoch and on with "
-        f"{1 + state.setbacks} times as many, shorter steps of attack"
+        f"in epoch {len(state.history)} {lost}, as where a network learns to fool the attack that it is trained on "
+        f"(catastrophic overfitting); training went on from the best epoch with {1 + state.setbacks} times as many, "
+        "shorter steps of attack"
     )
 
 

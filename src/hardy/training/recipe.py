@@ -95,6 +95,18 @@ class Recipe:
         """The threat models that the objectives train against, each once."""
         return tuple(dict.fromkeys(threat for objective in self.objectives for threat in objective.threats))
 
+    @property
+    def takes_single_steps(self) -> bool:
+        """Whether an attack that is trained on takes one step only."""
+        return any(
+            bool(it.threats) and (it.settings.get("steps") == 1 or "replays" in it.settings) for it in self.objectives
+        )
+
+    @property
+    def longest_ramp(self) -> float:
+        """The share of training after which all radii have grown to their full size."""
+        return max((float(it.settings.get("ramp", 0.0)) for it in self.objectives), default=0.0)
+
     def architecture(self, classes: int) -> dict[str, Any]:
         """Name and arguments of the model, as a run stores them."""
         if self.members:

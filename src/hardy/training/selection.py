@@ -32,6 +32,8 @@ _STEPS_TO_LEARN = 100
 _PATIENCE = 2
 # Robust accuracy that falls below this share of its best was lost, not merely noisy.
 _LOST = 0.5
+# A network that resists one step so much better than many has learned to fool single steps.
+_GAP = 0.4
 
 
 class Split(NamedTuple):
@@ -74,10 +76,12 @@ def robust_accuracy(
     split: Split,
     threats: Sequence[ThreatModel],
     precision: torch.autocast | None = None,
+    *,
+    steps: int = _STEPS,
 ) -> float:
     """The accuracy of the model with these weights on some images of ``split`` under attack in all threat models.
 
-    An image counts as right where it is right as it is and at the end of twenty steps in every one of them.
+    An image counts as right where it is right as it is and at the end of so many steps in every one of them.
     """
     attacked = copy.deepcopy(model)
     attacked.load_state_dict(weights, strict=False)
@@ -98,8 +102,8 @@ def robust_accuracy(
                         threat,
                         lambda logits, labels=labels: _margin(logits, labels).sum(),
                         threat.random_start(images, rng.fold(threat.norm)),
-                        steps=_STEPS,
-                        step_size=_REL_STEP_SIZE[threat.norm] * threat.eps,
+                        steps=steps,
+                        step_size=(_REL_STEP_SIZE[threat.norm] if steps > 1 else 1.0) * threat.eps,
                     )
                 with torch.no_grad():
                     left = attacked(moved).argmax(1) == labels if len(moved) else labels.bool()
@@ -108,12 +112,28 @@ def robust_accuracy(
     return right / len(indices)
 
 
-def has_lost_robustness(score: Score, best: Score, labels: Labels) -> bool:
-    """Whether robust accuracy that was well above chance has gone, as in catastrophic overfitting.
+def lost_robustness(score: Score, best: Score, one_step: float, labels: Labels) -> str:
+    """How robustness was lost, or only ever learned against single steps (catastrophic overfitting), in words; or ''.
+
+    Args:
+        score: of the epoch that has ended.
+        best: of all epochs before.
+        one_step: accuracy under an attack of a single step, once the radii have grown to their full size; else 0.
+        labels: of the validation images.
 
     Wong et al., ICLR 2020, arXiv:2001.03994.
     """
-    return best.robust_accuracy > 2 * _chance(labels) and score.robust_accuracy < _LOST * best.robust_accuracy
+    if best.robust_accuracy > 2 * _chance(labels) and score.robust_accuracy < _LOST * best.robust_accuracy:
+        return (
+            f"accuracy under attack on validation images fell from {best.robust_accuracy:.1%} to "
+            f"{score.robust_accuracy:.1%}"
+        )
+    if one_step > score.robust_accuracy + _GAP:
+        return (
+            f"accuracy on validation images was {one_step:.1%} under an attack of one step and "
+            f"{score.robust_accuracy:.1%} under one of {_STEPS}"
+        )
+    return ""
 
 
 def check_collapse(

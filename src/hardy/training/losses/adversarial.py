@@ -80,7 +80,7 @@ def free(
     Args:
         model: in training mode.
         batch: what the step trains on.
-        eps: radius of the linf ball, and length of a step.
+        eps: radius of the linf ball, and length of a step; steps are shorter after setbacks.
         replays: how often.
         ramp: the share of training during which eps grows from 0.
         label_smoothing: as in :func:`cross_entropy`.
@@ -91,8 +91,10 @@ def free(
     before = batch.state.get("perturbation", torch.zeros_like(batch.images))
     moved = threat.project(batch.images + before, batch.images).requires_grad_(True)
 
+    step_size = threat.eps / (1 + batch.setbacks)
+
     def climb(gradient: Tensor) -> None:
-        batch.state["perturbation"] = (before + threat.eps * gradient.sign()).clamp(-threat.eps, threat.eps).detach()
+        batch.state["perturbation"] = (before + step_size * gradient.sign()).clamp(-threat.eps, threat.eps).detach()
 
     moved.register_hook(climb)
     return nn.functional.cross_entropy(model(moved), batch.targets, label_smoothing=label_smoothing)
