@@ -13,6 +13,7 @@ classifier and holds but for a stated probability.
 from __future__ import annotations
 
 from hardy.certification.certify import VERDICTS, Bounds, Certificates, Effort, Verdict, bounds, certify
+from hardy.certification.confidence import confidence_bounds
 from hardy.certification.smoothing import Smoothed, smooth
 from hardy.certification.trace import NoBoundError, reason_without_bounds
 
@@ -26,6 +27,7 @@ __all__ = [
     "Verdict",
     "bounds",
     "certify",
+    "confidence_bounds",
     "reason_without_bounds",
     "smooth",
 ]

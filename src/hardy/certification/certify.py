@@ -312,12 +312,17 @@ def certified_radii(
     return found
 
 
+def check_ball(norm: str, eps: float) -> ThreatModel:
+    """The threat model of a norm that bounds are known in; else :class:`UsageError`."""
+    if norm not in _NORMS:
+        raise UsageError(f"no bound is known in norm '{norm}'; known: {', '.join(_NORMS)}")
+    return ThreatModel.checked(norm, eps)
+
+
 def _checked(
     model: nn.Module, images: Array, labels: Array, eps: float, norm: str
 ) -> tuple[Images, Labels, ThreatModel, Traced]:
-    if norm not in _NORMS:
-        raise UsageError(f"no bound is known in norm '{norm}'; known: {', '.join(_NORMS)}")
-    threat, device = ThreatModel.checked(norm, eps), device_of(model)
+    threat, device = check_ball(norm, eps), device_of(model)
     images = as_images(images, device)
     labels = torch.as_tensor(labels, device=device).long()
     traced = trace(model, tuple(images.shape[1:]))
