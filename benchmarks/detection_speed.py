@@ -21,14 +21,13 @@ import torch
 from hardy.data import load_dataset
 from hardy.devices import choose_device, describe
 from hardy.errors import DataError
-from hardy.evaluation.properties.ood.measure import FITTING_FAMILIES
 from hardy.evaluation.subject import load_subject
 from hardy.models import build_model
 from hardy.ood import OdinSetting, extract, fit_combination, fit_detector, odin_scores, usable
 from hardy.ood.detector import COMBINATION
 from hardy.rng import Randomness
 from hardy.runs import environment
-from hardy.synthetic.outliers import OUTLIERS, make_outliers
+from hardy.synthetic.outliers import FITTING_FAMILIES, OUTLIERS, make_outliers
 from hardy.validation import frozen_evaluation
 
 WANTED_SECONDS = 60.0

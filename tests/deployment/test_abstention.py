@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardy.deployment.abstention import RULES, Thresholds, decide, fit_thresholds
+from hardy.deployment.abstention import RULES, Scored, Thresholds, decide, fit_thresholds
 from hardy.errors import UsageError
 
 THRESHOLDS = Thresholds(max_ood_score=5.0, min_confidence=0.6)
@@ -19,12 +19,14 @@ def decide_one(
     members: tuple[bool, ...] = (False, True),
     ood_score: float = 1.0,
     foreground: bool = True,
+    several: bool = False,
 ):
     return decide(
         np.array([probabilities]),
         np.array([members]),
         np.array([ood_score]),
         np.array([foreground]),
+        np.array([several]),
         thresholds=THRESHOLDS,
         reference=REFERENCE,
     )
@@ -42,6 +44,7 @@ def test_an_ordinary_image_is_answered() -> None:
     ("change", "rule"),
     [
         ({"foreground": False}, "no_foreground"),
+        ({"several": True}, "several_objects"),
         ({"ood_score": 5.1}, "ood_score"),
         ({"probabilities": (0.41, 0.59)}, "confidence"),
         ({"members": (True, True)}, "prediction_set"),
@@ -59,7 +62,9 @@ def test_a_value_at_the_threshold_is_answered() -> None:
 
 
 def test_all_rules_that_fire_are_named_in_order() -> None:
-    decisions = decide_one(foreground=False, ood_score=9.0, probabilities=(0.5, 0.5), members=(True, True))
+    decisions = decide_one(
+        foreground=False, several=True, ood_score=9.0, probabilities=(0.5, 0.5), members=(True, True)
+    )
     assert decisions.reasons(0) == list(RULES)
 
 
@@ -72,11 +77,21 @@ def test_the_percentile_is_the_share_of_validation_images_below(ood_score: float
 @given(st.integers(0, 1000), st.sampled_from([0.01, 0.05, 0.2]), st.integers(200, 600))
 def test_thresholds_refuse_at_most_the_target_and_nearly_as_much(seed: int, target: float, n: int) -> None:
     rng = np.random.default_rng(seed)
-    confidence, ood_score = rng.uniform(size=n), rng.normal(size=n)
-    sets = np.tile([True, False], (n, 1))
-    thresholds = fit_thresholds(confidence, sets, ood_score, target)
-    refused = (ood_score > thresholds.max_ood_score) | (confidence < thresholds.min_confidence)
-    assert target * n - 2 < refused.sum() <= target * n
+    inside = Scored(rng.uniform(size=n), np.zeros(n, dtype=bool), rng.normal(size=n))
+    for outside in ([], [Scored(np.ones(9), np.zeros(9, dtype=bool), rng.normal(2, 1, size=9))]):
+        refused = inside.refused(fit_thresholds(inside, target, outside))
+        assert target * n - 3 < refused.sum() <= target * n
+
+
+def test_how_the_rules_share_is_chosen_by_the_family_that_is_refused_least() -> None:
+    rng = np.random.default_rng(1)
+    inside = Scored(rng.uniform(size=2000), np.zeros(2000, dtype=bool), rng.normal(size=2000))
+    sure = Scored(np.ones(300), np.zeros(300, dtype=bool), rng.normal(2.2, 0.3, size=300))
+    unsure = Scored(np.full(300, 0.003), np.zeros(300, dtype=bool), np.zeros(300))
+    equally, by_score = fit_thresholds(inside, 0.02), fit_thresholds(inside, 0.02, [sure])
+    assert by_score.max_ood_score < equally.max_ood_score
+    assert sure.refused(by_score).mean() > sure.refused(equally).mean()
+    assert fit_thresholds(inside, 0.02, [sure, unsure]).min_confidence > 0.003
 
 
 def test_prediction_sets_count_towards_the_target_and_leave_half_of_it_at_least() -> None:
@@ -84,10 +99,8 @@ def test_prediction_sets_count_towards_the_target_and_leave_half_of_it_at_least(
     confidence, ood_score = rng.uniform(size=1000), rng.normal(size=1000)
 
     def refused(unclear: int) -> int:
-        sets = np.tile([True, False], (1000, 1))
-        sets[:unclear] = True
-        found = fit_thresholds(confidence, sets, ood_score, 0.1)
-        return int(((ood_score > found.max_ood_score) | (confidence < found.min_confidence) | (sets.sum(1) != 1)).sum())
+        inside = Scored(confidence, np.arange(1000) < unclear, ood_score)
+        return int(inside.refused(fit_thresholds(inside, 0.1)).sum())
 
     assert 98 <= refused(0) <= 100
     assert 98 <= refused(40) <= 100
@@ -97,4 +110,4 @@ def test_prediction_sets_count_towards_the_target_and_leave_half_of_it_at_least(
 @pytest.mark.parametrize(("n", "target"), [(0, 0.1), (10, 0.0), (10, 1.0)])
 def test_what_no_threshold_can_be_set_on_is_refused(n: int, target: float) -> None:
     with pytest.raises(UsageError):
-        fit_thresholds(np.ones(n), np.ones((n, 2), dtype=bool), np.ones(n), target)
+        fit_thresholds(Scored(np.ones(n), np.zeros(n, dtype=bool), np.ones(n)), target)

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from helpers.bundles import small_bundle, write_small_bundle, write_small_run
 from safetensors.numpy import load_file, save_file
 
 from hardy.data import load_dataset
 from hardy.deployment import Bundle, load_bundle, write_bundle
 from hardy.deployment.bundle import SUMS
-from hardy.deployment.preprocessing import Preprocessed
+from hardy.deployment.preprocessing import Preprocessed, in_form
 from hardy.errors import BundleError, RunError, UsageError
 from hardy.evaluation.scorecard import Scorecard
 from hardy.evaluation.subject import load_subject
@@ -49,7 +48,7 @@ def sign(folder: Path) -> None:
 
 def digits(count: int = 100) -> Preprocessed:
     test = load_dataset("mnist/test")
-    return Preprocessed(test.floats(slice(0, count)), torch.ones(count, dtype=torch.bool))
+    return in_form(test.floats(slice(0, count)))
 
 
 def test_what_is_read_answers_as_what_was_written(run: Path, made: Path, tmp_path: Path) -> None:
@@ -75,7 +74,7 @@ def test_it_mostly_answers_and_is_then_mostly_right(made: Path) -> None:
 def test_an_answer_does_not_depend_on_the_batch_or_the_neighbours(made: Path) -> None:
     bundle = load_bundle(made)
     together, apart = bundle.answer(digits(30)), bundle.answer(digits(30), batch_size=7)
-    alone = bundle.answer(Preprocessed(digits(30).images[29:], torch.ones(1, dtype=torch.bool)))
+    alone = bundle.answer(in_form(digits(30).images[29:]))
     assert np.allclose(together.ood_score, apart.ood_score, rtol=1e-4)
     assert np.array_equal(together.sets, apart.sets)
     assert np.allclose(together.ood_score[29], alone.ood_score, rtol=1e-4)
@@ -89,6 +88,7 @@ def test_it_says_what_it_was_fitted_on_and_what_it_refuses(made: Path) -> None:
     assert set(manifest.rules.validation_refusal) == {
         "all",
         "no_foreground",
+        "several_objects",
         "ood_score",
         "confidence",
         "prediction_set",
@@ -101,6 +101,10 @@ def test_it_says_what_it_was_fitted_on_and_what_it_refuses(made: Path) -> None:
     assert kinds["photos of blank paper"].low < 1.0
     card = (made / "README.md").read_text()
     assert all(estimate.kind in card for estimate in manifest.refusal_estimates)
+    held_out = [it for it in manifest.refusal_estimates if it.role == "held out"]
+    assert manifest.worst() in held_out
+    assert manifest.worst().rate == min(it.rate for it in held_out)
+    assert f"{manifest.mean_refusal():.1%} are refused on average" in card
 
 
 def test_a_scorecard_comes_along(run: Path, tmp_path: Path) -> None:
@@ -211,10 +215,10 @@ BROKEN = {
         lambda folder: (folder / SUMS).write_text((folder / SUMS).read_text() * 2),
         "twice",
     ),
-    "newer schema": (_edit("bundle.json", lambda found: found.update(schema=3)), "schema 3.*upgrade hardy"),
+    "newer schema": (_edit("bundle.json", lambda found: found.update(schema=4)), "schema 4.*upgrade hardy"),
     "older schema": (
-        _edit("bundle.json", lambda found: found.update(schema=1)),
-        "schema 1, which is no longer read; make it again: hardy bundle RUN",
+        _edit("bundle.json", lambda found: found.update(schema=2)),
+        "schema 2, which is no longer read; make it again: hardy bundle RUN",
     ),
     "no schema": (_edit("bundle.json", lambda found: found.pop("schema")), "names no schema"),
     "field unknown": (_edit("bundle.json", lambda found: found.update(more=1)), "more: Extra"),
@@ -270,7 +274,7 @@ def test_what_is_no_folder_is_named(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"detector": "vimm"}, "unknown detector of a bundle 'vimm'; did you mean vim"),
-        ({"detector": "combination"}, "unknown detector of a bundle"),
+        ({"detector": "odin"}, "unknown detector of a bundle"),
         ({"target_refusal": 0.0}, "target refusal 0"),
         ({"alpha": 1.5}, "alpha: 1.5"),
         ({"alpha": 0.001}, r"alpha 0\.001: 100 validation images are too few.*at least 0\.0099"),

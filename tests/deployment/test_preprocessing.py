@@ -123,3 +123,81 @@ def test_a_picture_does_not_depend_on_those_beside_it(digits: Tensor) -> None:
     together = preprocess(moved).images
     alone = torch.cat([preprocess(image[None]).images for image in moved])
     assert torch.allclose(together, alone, atol=1e-5)
+
+
+def page_of(digit: Tensor, side: int = 120, top: int = 20, left: int = 24, scale: int = 3) -> Tensor:
+    """(1, side, side): a digit in dark ink on light paper."""
+    return 0.9 - 0.8 * on_canvas(digit, side, top, left, scale)
+
+
+def smooth_enlarged(digit: Tensor, times: int) -> Tensor:
+    return torch.nn.functional.interpolate(digit[None, None], scale_factor=times, mode="bicubic").clamp(0, 1)[0, 0]
+
+
+@pytest.mark.parametrize("times", [2, 4])
+@pytest.mark.parametrize("light", [True, False])
+def test_a_digit_cropped_to_its_ink_is_seen(digits: Tensor, times: int, light: bool) -> None:
+    differences = []
+    for digit in digits[:30]:
+        rows, columns = (torch.nonzero((digit > 0.25).any(axis))[:, 0] for axis in (1, 0))
+        cut = smooth_enlarged(digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], times)[None]
+        result = preprocess(cut if light else 1 - cut)
+        assert result.foreground.all()
+        differences.append(difference(result.images[0, 0], digit))
+    assert np.mean(np.array(differences) < 0.6) >= 0.9
+
+
+def test_a_frame_around_the_canvas_is_no_part_of_the_digit(digits: Tensor) -> None:
+    for inset, wide in ((0, 2), (4, 3)):
+        plain = torch.cat([page_of(digit) for digit in digits[:10]])
+        framed = plain.clone()
+        inside = slice(inset + wide, 120 - inset - wide)
+        frame = torch.zeros(120, 120, dtype=torch.bool)
+        frame[inset : 120 - inset, inset : 120 - inset] = True
+        frame[inside, inside] = False
+        framed[:, frame] = 0.1
+        assert difference(preprocess(framed).images, preprocess(plain).images) < 0.1
+
+
+def test_a_fine_pen_is_seen_beside_the_edge_of_a_shadow() -> None:
+    page = torch.full((1, 160, 160), 0.9)
+    page[:, :, 110:] *= 0.7
+    plain = torch.full((1, 160, 160), 0.9)
+    for paper in (page, plain):
+        paper[:, 40:120, 60:62] *= 0.4
+    assert preprocess(page).foreground.all()
+    assert difference(preprocess(page).images, preprocess(plain).images) < 0.15
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.05, 0.2])
+@pytest.mark.parametrize("where", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("table", [0.15, 0.5])
+def test_the_edge_of_a_table_beside_empty_paper_is_nothing(tilt: float, where: float, table: float) -> None:
+    y, x = torch.meshgrid(torch.linspace(0, 1, 150), torch.linspace(0, 1, 150), indexing="ij")
+    noise = 0.01 * torch.randn(150, 150, generator=torch.Generator().manual_seed(0))
+    page = torch.where(x + tilt * (y - 0.5) > where, table, 0.85) + noise
+    for turned in (page, page.T, page.flip(1)):
+        assert not preprocess(turned[None].clamp(0, 1)).foreground.any()
+
+
+def test_two_digits_are_counted(digits: Tensor) -> None:
+    pages = torch.cat(
+        [
+            torch.minimum(page_of(one, 150, 40, 0, 2), page_of(other, 150, 40, 75, 2))
+            for one, other in zip(digits[:20], digits[20:40], strict=True)
+        ]
+    )
+    assert preprocess(pages).several.float().mean() >= 0.95
+    assert preprocess(torch.cat([page_of(digit) for digit in digits[:50]])).several.float().mean() <= 0.02
+
+
+def test_hardly_any_digit_counts_as_several() -> None:
+    validation = load_dataset("mnist/validation").floats()
+    assert preprocess(validation[:, 0]).several.float().mean() <= 0.002
+
+
+def test_a_large_disc_stays_filled() -> None:
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 120), torch.linspace(-1, 1, 120), indexing="ij")
+    for radius in (0.2, 0.3):
+        disc = torch.where(torch.hypot(x, y) < radius, 0.1, 0.9)[None]
+        assert preprocess(disc).images[0, 0, 9:19, 9:19].min() > 0.8

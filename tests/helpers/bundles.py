@@ -39,6 +39,8 @@ def measure_little(patch: pytest.MonkeyPatch) -> None:
     """Let bundles measure refusal on few images."""
     patch.setattr("hardy.deployment.fit.IMAGES_PER_KIND", 10)
     patch.setattr("hardy.deployment.fit.VARIANTS", 1)
+    patch.setattr("hardy.deployment.fit.OUTLIERS_PER_FAMILY", 30)
+    patch.setattr("hardy.ood.exposed.MOST_STEPS", 60)
     patch.setattr("hardy.deployment.fit.EXPOSURE_FONTS", ("DejaVuSansMono", "cmr10"))
 
 

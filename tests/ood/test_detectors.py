@@ -22,6 +22,7 @@ from hardy.ood import (
     Member,
     fit_combination,
     fit_detector,
+    fit_exposed,
     lacking,
     neighbors,
     restore_detector,
@@ -45,6 +46,8 @@ def parts_of(features: Features) -> list[NDArray[np.float32]]:
 
 
 def fitted(name: str) -> Detector:
+    if name == "discriminator":
+        return fit_exposed(TRAIN, [strangers(300, seed=3, members=2), strangers(300, seed=4, members=2)])
     if name != "combination":
         return fit_detector(name, TRAIN, LABELS)
     parts = [fit_detector(part, TRAIN, LABELS) for part in ("max_softmax", "vim", "nearest_neighbours")]
@@ -263,3 +266,27 @@ class TestWhatCannotBe:
             restore_detector("nothing", {})
         with pytest.raises(ContractError, match="'alpha'"):
             restore_detector("vim", {**fitted("vim").arrays, "alpha": np.array(np.nan)})
+
+
+class TestDiscriminator:
+    def test_what_lies_far_off_in_any_direction_is_suspicious(self) -> None:
+        detector = fitted("discriminator")
+        threshold = np.quantile(detector.scores(INSIDE), 0.99)
+        for sign in (1.0, -1.0):
+            for dimension in range(8):
+                far = np.zeros((1, 8))
+                far[0, dimension] = sign * 1e4
+                assert (detector.scores(features_of(far, far)) > threshold).all()
+
+    def test_absurd_confidence_is_suspicious(self) -> None:
+        detector, inside = fitted("discriminator"), INSIDE.select(slice(0, 20))
+        sure = [50.0 * it.penultimate for it in inside.members if it.penultimate is not None]
+        assert (detector.scores(features_of(*sure)) > np.quantile(detector.scores(INSIDE), 0.99)).all()
+
+    def test_a_family_counts_the_same_however_many_it_has(self) -> None:
+        few, many = strangers(20, seed=3, members=2), strangers(2000, seed=3, members=2)
+        assert auroc(*(fit_exposed(TRAIN, [few, many]).scores(it) for it in (INSIDE, OUTSIDE))) > 0.9
+
+    def test_nothing_to_fit_on_is_refused(self) -> None:
+        with pytest.raises(UsageError, match="at least one of each"):
+            fit_exposed(TRAIN, [OUTSIDE.select(slice(0))])

@@ -53,4 +53,9 @@ def bundle(
     write_bundle(out, fitted, bundle_card(fitted.manifest), scorecard if scorecard.exists() else None)
     for it in fitted.manifest.refusal_estimates:
         typer.echo(f"{it.kind}: {it.rate:.1%} refused ({it.low:.1%} to {it.high:.1%})")
+    worst = fitted.manifest.worst()
+    typer.echo(
+        f"of kinds that nothing was fitted on {fitted.manifest.mean_refusal():.1%} are refused on average, "
+        f"in the worst {worst.rate:.1%}: {worst.kind}"
+    )
     typer.echo(f"next: hardy predict {out} IMAGE…")

@@ -28,7 +28,7 @@ from hardy.calibration.conformal import Conformal, restore_conformal
 from hardy.deployment.abstention import Decisions, Thresholds, decide
 from hardy.deployment.manifest import BundleManifest
 from hardy.deployment.predict import Answer, predict_files, predict_resized
-from hardy.deployment.preprocessing import Preprocessed
+from hardy.deployment.preprocessing import Preprocessed, as_they_are
 from hardy.errors import BundleError, DataError, HardyError, UsageError
 from hardy.files import failed_write
 from hardy.models.weights import lay_out
@@ -133,6 +133,7 @@ class Bundle:
             self.conformal.sets(probabilities, set_streams(len(probabilities))),
             self.detector.scores(features),
             preprocessed.foreground.numpy(),
+            preprocessed.several.numpy(),
             thresholds=self.thresholds,
             reference=self.reference,
         )
@@ -317,7 +318,7 @@ def _classifier(manifest: BundleManifest, state: Mapping[str, Tensor]) -> nn.Mod
 
 def _check_answers(bundle: Bundle) -> None:
     images = torch.zeros(1, *bundle.manifest.input)
-    decisions = bundle.answer(Preprocessed(images, torch.ones(1, dtype=torch.bool)))
+    decisions = bundle.answer(as_they_are(images))
     with torch.no_grad():
         largest = float(bundle.classifier(images).abs().max())
     if not largest < MAX_LOGIT:

@@ -1,9 +1,9 @@
 """From a trained run to a bundle: fit everything that answers and abstains, and measure what is refused.
 
 The calibrator is fitted on one half of the validation images, the prediction sets and the thresholds on the other half,
-the detector on training images. Refusal is estimated on synthetic images, with fonts and families that nothing here is
-fitted on and that no dataset of outliers uses; the default detector was chosen on them. The test split is read only to
-make sure that none of its images is a validation image.
+the detector on training images, and where it takes outliers, on synthetic ones as preprocessing leaves them. Refusal is
+estimated on synthetic images, also of families that nothing here is fitted on; no dataset of outliers is looked at. The
+test split is read only to make sure that none of its images is a validation image.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from hardy import __version__
 from hardy.calibration import check_disjoint, fit_calibrator
@@ -24,18 +25,29 @@ from hardy.calibration.conformal import fit_conformal
 from hardy.data import Dataset, load_dataset
 from hardy.data.outside import outside_ones
 from hardy.deployment import Bundle, BundleManifest, RefusalEstimate
-from hardy.deployment.abstention import RULES, Decisions, decide, fit_thresholds
+from hardy.deployment.abstention import RULES, Decisions, Scored, decide, fit_thresholds
 from hardy.deployment.bundle import set_streams
-from hardy.deployment.manifest import Model, Preprocessing, Rules
-from hardy.deployment.preprocessing import Preprocessed, concatenate, is_as_mnist, preprocess
+from hardy.deployment.manifest import Form, Model, Preprocessing, Role, Rules
+from hardy.deployment.preprocessing import Preprocessed, as_they_are, concatenate, in_form, is_as_mnist, preprocess
 from hardy.errors import DataError, RunError, UsageError, unknown
 from hardy.metrics import wilson
 from hardy.models.weights import weights_sha256
-from hardy.ood import DETECTORS, Features, extract, fit_detector
+from hardy.ood import (
+    COMBINATION,
+    DETECTORS,
+    Detector,
+    Features,
+    extract,
+    fit_combination,
+    fit_detector,
+    fit_exposed,
+    usable,
+)
+from hardy.ood.features import concatenate as joined
 from hardy.rng import Randomness
 from hardy.runs import Run, load_trained, training_facts
 from hardy.synthetic.glyphs import EXPOSURE_FONTS, LETTERS
-from hardy.synthetic.outliers import OUTLIERS
+from hardy.synthetic.outliers import OUTLIERS, outliers_by_family
 from hardy.synthetic.photos import DIGITS, Photos, blank_photos, drawn_photos, noise_photos
 from hardy.validation import Images
 
@@ -47,6 +59,9 @@ TARGET_REFUSAL = 0.01
 
 TRAINING_IMAGES = 20_000
 """How many the detector is fitted on."""
+
+OUTLIERS_PER_FAMILY = 1000
+"""Training images that become outliers of each family which the detector is fitted on."""
 
 IMAGES_PER_KIND = 500
 """Synthetic outliers of each family, photos of blank paper, and images of noise."""
@@ -79,7 +94,7 @@ def fit_bundle(
 
     Args:
         run: a run that :func:`hardy.training.train` returned, or its folder.
-        detector: one of :data:`hardy.ood.DETECTORS` that is fitted on training images, or on nothing.
+        detector: one of :data:`hardy.ood.DETECTORS` of unfamiliar inputs; not ODIN, which needs gradients to answer.
         target_refusal: the share of validation images that all rules together may refuse.
         alpha: the share of prediction sets that may miss the true class; by default 0.005, or where there are few
             validation images the least that they allow.
@@ -101,7 +116,7 @@ def fit_bundle(
         'energy'
     """
     path = run.path if isinstance(run, Run) else Path(run)
-    possible = [name for name, it in DETECTORS.items() if it.of_training]
+    possible = [name for name, it in DETECTORS.items() if not it.of_mistakes and it.needs != "gradients"]
     if detector not in possible:
         raise unknown("detector of a bundle", detector, possible)
     if not 0 < target_refusal < 1:
@@ -127,7 +142,7 @@ def fit_bundle(
     gray = (channels, height, width) == (1, 28, 28)
     if preprocessing == "mnist" and not gray:
         raise RunError(f"{path} takes images of {manifest['input']}; those in MNIST's form are [1, 28, 28]")
-    form = preprocessing or (
+    form: Form = preprocessing or (
         "mnist" if gray and is_as_mnist(validation.floats()[:, 0]).float().mean() > 0.9 else "resize"
     )
     report(f"running the classifier over {train.name} and {validation.name}")
@@ -135,10 +150,8 @@ def fit_bundle(
     order = validation.measuring_order()
     half = len(order) // 2
     halves = Halves(*(_features(classifier, validation, part) for part in (order[:half], order[half:])))
-    fits = DETECTORS[detector].fit is not None
-    training = _features(classifier, train, train.measuring_order()[: TRAINING_IMAGES if fits else 1])
     report("fitting the calibrator, the detector and the prediction sets")
-    fitted = fit_detector(detector, *training)
+    fitted, fitted_on = _fitted_detector(detector, classifier, train, halves, form)
     calibrator = fit_calibrator(CALIBRATOR, halves.calibration[0].logits, halves.calibration[1])
     features, labels = halves.setting
     probabilities = calibrator.probabilities(features.logits)
@@ -151,11 +164,28 @@ def fit_bundle(
             f"alpha {alpha}: {len(labels)} validation images are too few, every prediction set would hold every class; "
             f"use an alpha of at least {1 / (len(labels) + 1):.4f}"
         )
-    ood_score, sets = fitted.scores(features), conformal.sets(probabilities, streams)
-    reference = np.sort(ood_score)
-    thresholds = fit_thresholds(probabilities.max(axis=1), sets, ood_score, target_refusal)
-    foreground = np.ones(len(labels), dtype=bool)
-    decisions = decide(probabilities, sets, ood_score, foreground, thresholds=thresholds, reference=reference)
+
+    def scored(found: Features, shown: Preprocessed) -> Scored:
+        own = calibrator.probabilities(found.logits)
+        unclear = shown.several.numpy() | (conformal.sets(own, set_streams(len(own))).sum(axis=1) != 1)
+        return Scored(own.max(axis=1), unclear, fitted.scores(found))
+
+    held = validation.floats(order[half:])
+    shown = in_form(held) if form == "mnist" else as_they_are(held)
+    inside = scored(features, shown)
+    reference = np.sort(inside.ood_score)
+    few = order[: IMAGES_PER_KIND // 2]
+    outliers = _outliers(validation.floats(few), Randomness(1, few), form).values()
+    thresholds = fit_thresholds(inside, target_refusal, [scored(extract(classifier, it.images), it) for it in outliers])
+    decisions = decide(
+        probabilities,
+        conformal.sets(probabilities, streams),
+        inside.ood_score,
+        shown.foreground.numpy(),
+        shown.several.numpy(),
+        thresholds=thresholds,
+        reference=reference,
+    )
     bundle_manifest = BundleManifest(
         name=manifest["training"]["recipe"]["name"],
         hardy=__version__,
@@ -172,7 +202,7 @@ def fit_bundle(
         fitted_on={
             "calibrator": f"{validation.name}, {half:,} images",
             "prediction sets and thresholds": f"{validation.name}, the other {len(labels):,} images",
-            "detector": f"{train.name}, {len(training[1]):,} images" if fits else "nothing, it is a function of logits",
+            "detector": fitted_on,
         },
         data={train.name: train.sha256, validation.name: validation.sha256},
         rules=Rules(
@@ -188,10 +218,10 @@ def fit_bundle(
     bundle = Bundle(bundle_manifest, classifier, calibrator, fitted, conformal, reference)
     report("measuring what it refuses of synthetic images")
     like = f"{'digits' if form == 'mnist' else 'images'} like the validation images"
-    estimates = [_estimate(like, ~decisions.answered), *estimate_refusal(bundle, validation)]
+    estimates = [_estimate(like, ~decisions.answered, role="answer"), *estimate_refusal(bundle, validation)]
     for name, found in outside.items():
-        seen = preprocess(found.floats()[:, 0]) if form == "mnist" else _as_they_are(found.floats())
-        estimates.append(_estimate(name, ~bundle.answer(seen).answered))
+        refused = ~bundle.answer(as_seen(found.floats(), form)).answered
+        estimates.append(_estimate(name, refused, role="held out"))
     return replace(bundle, manifest=bundle_manifest.model_copy(update={"refusal_estimates": tuple(estimates)}))
 
 
@@ -200,33 +230,84 @@ def estimate_refusal(bundle: Bundle, validation: Dataset) -> list[RefusalEstimat
     photos of letters, digits and blank paper, else of images of one color, and of noise."""
     images = validation.floats(validation.measuring_order()[:IMAGES_PER_KIND])
     streams = Randomness(0, torch.arange(len(images)), ("promises",))
-    digits = bundle.manifest.preprocessing.form == "mnist"
+    form = bundle.manifest.preprocessing.form
     estimates = []
     for family, outliers in OUTLIERS.items():
         synthetic = outliers.function(images, streams.fold(family))
-        seen = preprocess(synthetic[:, 0]) if digits else _as_they_are(synthetic)
-        refused = ~bundle.answer(seen).answered
-        estimates.append(_estimate(f"synthetic outliers: {outliers.description}", refused))
-    if not digits:
+        refused = ~bundle.answer(as_seen(synthetic, form)).answered
+        role = "held out" if outliers.held_out else "fitted"
+        estimates.append(_estimate(f"synthetic outliers: {outliers.description}", refused, role=role))
+    if form == "resize":
         color = streams.fold("color").uniform(images.shape[1], 1, 1).expand_as(images)
         noise = streams.fold("noise").uniform(*images.shape[1:])
         for kind, made in (("images of one color", color), ("images of noise", noise)):
-            estimates.append(_estimate(kind, ~bundle.answer(_as_they_are(made)).answered))
+            estimates.append(_estimate(kind, ~bundle.answer(as_they_are(made)).answered, role="held out"))
         return estimates
-    photos = {
-        "photos of printed letters A to J": drawn_photos(LETTERS, EXPOSURE_FONTS, VARIANTS, seed=0),
-        "photos of printed digits": drawn_photos(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=0),
-        "photos of blank paper": blank_photos(IMAGES_PER_KIND, seed=0),
-        "images of noise": noise_photos(IMAGES_PER_KIND, seed=0),
+    photos: dict[str, tuple[Role, Photos]] = {
+        "photos of printed letters A to J": ("held out", drawn_photos(LETTERS, EXPOSURE_FONTS, VARIANTS, seed=0)),
+        "photos of blank paper": ("held out", blank_photos(IMAGES_PER_KIND, seed=0)),
+        "images of noise": ("held out", noise_photos(IMAGES_PER_KIND, seed=0)),
     }
-    for kind, taken in photos.items():
+    if bundle.manifest.classes == tuple(DIGITS):
+        photos["photos of printed digits"] = ("answer", drawn_photos(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=0))
+    for kind, (role, taken) in photos.items():
         fonts = taken.fonts if any(taken.fonts) else ()
-        estimates.append(_estimate(kind, ~answer_photos(bundle, taken).answered, fonts))
+        estimates.append(_estimate(kind, ~answer_photos(bundle, taken).answered, fonts, role=role))
     return estimates
 
 
-def _as_they_are(images: Images) -> Preprocessed:
-    return Preprocessed(images, torch.ones(len(images), dtype=torch.bool))
+def _fitted_detector(
+    name: str, classifier: torch.nn.Module, train: Dataset, halves: Halves, form: Form
+) -> tuple[Detector, str]:
+    """A detector, and in words what it is fitted on."""
+    method = DETECTORS[name]
+    if method.fitted_on == "nothing":
+        return fit_detector(name, *halves.calibration), "nothing, it is a function of logits"
+    order = train.measuring_order()
+    training, labels = _features(classifier, train, order[:TRAINING_IMAGES])
+    words = f"{train.name}, {len(labels):,} images"
+    if method.of_training:
+        return fit_detector(name, training, labels), words
+    # Other images than those that stand for the inside, where there are enough.
+    rest = order[-OUTLIERS_PER_FAMILY:]
+    images, streams = train.floats(rest), Randomness(0, rest, ("bundle outliers",))
+    shown = [extract(classifier, it.images) for it in _outliers(images, streams, form).values()]
+    words += f", and synthetic outliers of {len(shown)} families"
+    if name == COMBINATION:
+        parts = [fit_detector(each, training, labels) for each in usable(training)]
+        return fit_combination(parts, halves.calibration[0], joined(shown)), words
+    if form == "resize":
+        return fit_exposed(training, shown), words
+    handed_in = _handed_in(train.floats(order[:OUTLIERS_PER_FAMILY]), train.classes == tuple(DIGITS))
+    inside = joined([training, *(extract(classifier, it) for it in handed_in)])
+    raw = outliers_by_family(images, streams.fold("raw")).values()
+    return fit_exposed(inside, [*shown, *(extract(classifier, it) for it in raw)]), words
+
+
+def as_seen(images: Images, form: Form) -> Preprocessed:
+    """What the network sees of images of its own size, float32 (N, C, H, W), that are handed in as files."""
+    return preprocess(images[:, 0]) if form == "mnist" else as_they_are(images)
+
+
+def _outliers(images: Images, streams: Randomness, form: Form) -> dict[str, Preprocessed]:
+    """What the network sees of synthetic outliers, per family, but of those without foreground, which are refused."""
+    found = {}
+    for name, made in outliers_by_family(images, streams).items():
+        shown = as_seen(made, form)
+        if shown.foreground.any():
+            found[name] = Preprocessed(*(part[shown.foreground] for part in shown))
+    return found
+
+
+def _handed_in(images: Images, digits: bool) -> list[Images]:
+    """Images of the classes as they come from files: enlarged, small, and of digits printed ones too."""
+    large = F.pad(F.interpolate(images, scale_factor=2, mode="bilinear"), (12, 12, 12, 12))
+    small = F.interpolate(images[:, :, 4:24, 4:24], size=(12, 12), mode="area")
+    found = [preprocess(large[:, 0]).images, preprocess(1 - small[:, 0]).images]
+    if digits:
+        photos = drawn_photos(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=1)
+        found.append(torch.cat([preprocess(torch.from_numpy(it).float()[None] / 255).images for it in photos.pictures]))
+    return found
 
 
 def answer_photos(bundle: Bundle, photos: Photos) -> Decisions:
@@ -242,7 +323,7 @@ def _features(
     return extract(classifier, dataset.floats(indices)), dataset.labels[indices].numpy()
 
 
-def _estimate(kind: str, refused: NDArray[np.bool_], groups: Sequence[str] = ()) -> RefusalEstimate:
+def _estimate(kind: str, refused: NDArray[np.bool_], groups: Sequence[str] = (), *, role: Role) -> RefusalEstimate:
     """The share refused, with a 95 % prediction interval for a new measurement of as many images.
 
     Its variance is twice that of the share. Where images come in groups (fonts) whose shares differ, a new measurement
@@ -258,7 +339,7 @@ def _estimate(kind: str, refused: NDArray[np.bool_], groups: Sequence[str] = ())
         shares = np.array([refused[names == name].mean() for name in dict.fromkeys(groups)])
         half = float(t.ppf(0.975, len(shares) - 1)) * shares.std(ddof=1) * math.sqrt(2 / len(shares))
         low, high = min(low, rate - half), max(high, rate + half)
-    return RefusalEstimate(kind=kind, rate=rate, low=max(0.0, float(low)), high=min(1.0, float(high)), n=n)
+    return RefusalEstimate(kind=kind, rate=rate, low=max(0.0, float(low)), high=min(1.0, float(high)), n=n, role=role)
 
 
 def _share(flags: NDArray[np.bool_]) -> float:

@@ -10,7 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hardy.errors import BundleError
 from hardy.files import parse_json
 
-SCHEMA = 2
+SCHEMA = 3
+
+
+Form: TypeAlias = Literal["mnist", "resize"]
+Role: TypeAlias = Literal["answer", "fitted", "held out"]
 
 
 class _Frozen(BaseModel):
@@ -31,7 +35,7 @@ class Preprocessing(_Frozen):
     """How images become what the network sees: as MNIST's were made (:mod:`hardy.deployment.preprocessing`), or
     resized and cropped (:mod:`hardy.deployment.resizing`)."""
 
-    form: Literal["mnist", "resize"] = "mnist"
+    form: Form = "mnist"
     polarity: Literal["auto", "dark", "light"] = "auto"
 
 
@@ -53,12 +57,15 @@ class RefusalEstimate(_Frozen):
     low: float = Field(ge=0, le=1, description="95 % prediction interval")
     high: float = Field(ge=0, le=1)
     n: int = Field(ge=1)
+    role: Role = Field(
+        description="whether it should be answered, or else refused; of the latter, whether anything was fitted on it"
+    )
 
 
 class BundleManifest(_Frozen):
     """The whole of ``bundle.json``."""
 
-    schema_version: Literal[2] = Field(default=SCHEMA, alias="schema")
+    schema_version: Literal[3] = Field(default=SCHEMA, alias="schema")
     name: str
     hardy: str
     model: Model
@@ -75,6 +82,15 @@ class BundleManifest(_Frozen):
     data: dict[str, str] = Field(description="SHA-256 of each of these datasets")
     rules: Rules
     refusal_estimates: tuple[RefusalEstimate, ...]
+
+    def worst(self) -> RefusalEstimate:
+        """Of the kinds of images that should be refused and that nothing was fitted on, what is refused the least."""
+        return min((it for it in self.refusal_estimates if it.role == "held out"), key=lambda it: it.rate)
+
+    def mean_refusal(self) -> float:
+        """The mean over the kinds of images that should be refused and that nothing was fitted on."""
+        rates = [it.rate for it in self.refusal_estimates if it.role == "held out"]
+        return sum(rates) / len(rates)
 
     def to_json(self) -> str:
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, allow_nan=False) + "\n"

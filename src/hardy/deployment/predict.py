@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hardy.data.image_files import read_gray_images, write_images
 from hardy.deployment.abstention import NO_FOREGROUND, RULES, Decisions
-from hardy.deployment.preprocessing import Polarity, Preprocessed, concatenate, preprocess
+from hardy.deployment.preprocessing import Polarity, Preprocessed, as_they_are, concatenate, preprocess
 from hardy.deployment.resizing import read_resized
 from hardy.errors import DataError, unknown
 
@@ -143,7 +143,7 @@ def predict_resized(
         saved: Sequence[Path | None] = [None] * len(names)
         if save_input:
             saved = write_images(Path(save_input), names, images.numpy(), first=len(answers))
-        decisions = answer(Preprocessed(images, torch.ones(len(images), dtype=torch.bool)))
+        decisions = answer(as_they_are(images))
         answers += [_answer(name, classes, decisions, row, saved[row]) for row, name in enumerate(names)]
     return answers
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from hardy.deployment.components import GRAIN, NARROW, Components, components, several, sizable, surroundings
 from hardy.validation import Images
 
 Polarity: TypeAlias = Literal["auto", "dark", "light"]
@@ -32,6 +35,31 @@ MIN_STROKE_WIDTH = 2.0
 # Of the highest intensity: what counts as foreground when the image is cropped.
 FOREGROUND_LEVEL = 0.2
 
+# Of white: what counts as seen when objects are counted in the 28x28.
+SEEN = 0.3
+
+# Of an image's longer side: a square of background has to lie in what is wider, which therefore is no stroke.
+WIDEST_STROKE = 0.35
+
+# Of the contrast: what differs less than this from the ink inside its box is ink.
+CORE = 0.25
+
+# Of the contrast, and of the pixels around a component: what falls so little short of its own brightness is more of the
+# same, and so much of that makes it the edge of something wide.
+SAME, ONE_SIDE = 0.4, 0.25
+
+# Of an image's longer side: what is smaller is a speck.
+MIN_SIZE = 0.04
+
+# So many times what an image is lighter or darker than its background surface is believed: a shadow's edge bends that.
+TRUST = 3.0
+
+# Of the range of an image: a border that varies less shows the background.
+EVEN = 0.35
+
+# Of an image: less paper than this shows nothing of its noise.
+MIN_PAPER = 0.02
+
 _BORDER = 0.125
 _ROUNDS = 6
 _CHUNK = 2000
@@ -43,10 +71,12 @@ class Preprocessed(NamedTuple):
     Attributes:
         images: float32 (N, 1, 28, 28) in [0, 1], light on black; all black where there is no foreground.
         foreground: bool (N,), whether anything stands out from the background.
+        several: bool (N,), whether it is more than one object.
     """
 
     images: Images
     foreground: Tensor
+    several: Tensor
 
 
 def preprocess(gray: Tensor, polarity: Polarity = "auto") -> Preprocessed:
@@ -76,7 +106,7 @@ def preprocess(gray: Tensor, polarity: Polarity = "auto") -> Preprocessed:
 
 
 def concatenate(parts: Sequence[Preprocessed]) -> Preprocessed:
-    return Preprocessed(torch.cat([part.images for part in parts]), torch.cat([part.foreground for part in parts]))
+    return Preprocessed(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def _preprocess(gray: Tensor, polarity: Polarity) -> Preprocessed:
@@ -91,7 +121,20 @@ def _preprocess(gray: Tensor, polarity: Polarity) -> Preprocessed:
         rest = ~(light | dark)
     if rest.any():
         images[rest], foreground[rest] = _normalized(gray[rest], polarity)
-    return Preprocessed(images[:, None], foreground)
+    return in_form(images[:, None], foreground)
+
+
+def in_form(images: Images, foreground: Tensor | None = None) -> Preprocessed:
+    """Images that have the form of MNIST's already, float32 (N, 1, 28, 28), with what they show."""
+    found = several(components((images[:, 0] > SEEN).numpy()), len(images))
+    present = torch.ones(len(images), dtype=torch.bool) if foreground is None else foreground
+    return Preprocessed(images, present, torch.from_numpy(found))
+
+
+def as_they_are(images: Images) -> Preprocessed:
+    """Images of any shape, (N, C, H, W), each taken to show one object."""
+    present = torch.ones(len(images), dtype=torch.bool)
+    return Preprocessed(images, present, ~present)
 
 
 def is_as_mnist(gray: Tensor) -> Tensor:
@@ -108,21 +151,133 @@ def is_as_mnist(gray: Tensor) -> Tensor:
 
 def _normalized(gray: Tensor, polarity: Polarity) -> tuple[Tensor, Tensor]:
     height, width = gray.shape[1:]
-    # An image smaller than the field is a digit that was cut out: it has no margin that shows the background.
-    cut_out = max(height, width) < SIDE
-    residual = gray - (_flat_background(gray, polarity) if cut_out else _background(gray))
-    sign = {"dark": -1.0, "light": 1.0}.get(polarity)
-    signs = residual.pow(3).sum((1, 2)).sign() if sign is None else torch.full((len(gray),), sign)
     smoothing = (max(height, width) // 100) | 1
-    signed = _blurred(residual * signs[:, None, None], smoothing)
-    noise = torch.zeros(len(gray)) if cut_out else 1.4826 * signed.abs().flatten(1).median(dim=1).values
-    signed = signed.clamp_min(0)
+    smooth = _blurred(gray, smoothing)
+    # An image smaller than the field, or much taller than wide, is a digit that was cut out: it has no margin that
+    # shows the background.
+    if max(height, width) < SIDE or min(height, width) < NARROW * max(height, width):
+        residual = smooth - _flat_background(gray)
+        light, dark = smooth - smooth.amin((1, 2), keepdim=True), smooth.amax((1, 2), keepdim=True) - smooth
+    else:
+        window = round(WIDEST_STROKE * max(height, width)) | 1
+        residual = smooth - _background(gray)
+        light = smooth - _sliding(_sliding(smooth, window, -1), window, 1)
+        dark = _sliding(_sliding(smooth, window, 1), window, -1) - smooth
+        # The gaps between light strokes are no dark ones: they have the brightness of the background. Where it shows on
+        # the border, it is known.
+        ring = torch.cat([smooth[:, 0], smooth[:, -1], smooth[:, :, 0], smooth[:, :, -1]], dim=1)
+        spread = ring.quantile(0.9, dim=1) - ring.quantile(0.1, dim=1)
+        known = spread < EVEN * (smooth.amax((1, 2)) - smooth.amin((1, 2)))
+        known = (known | (polarity != "auto"))[:, None, None]
+        light = torch.where(known, torch.minimum(light, TRUST * residual.clamp_min(0)), light)
+        dark = torch.where(known, torch.minimum(dark, TRUST * (-residual).clamp_min(0)), dark)
+    if polarity != "auto":
+        found = _standing_out(*((light, smooth, 1) if polarity == "light" else (dark, smooth, -1)), smoothing)
+    else:
+        # What both ways of taking the background agree on; a shadow's edge misleads the one, a digit's hole the other.
+        ink = torch.minimum(light, residual).clamp_min(0).pow(3) - torch.minimum(dark, -residual).clamp_min(0).pow(3)
+        both = _standing_out(light, smooth, 1, smoothing), _standing_out(dark, smooth, -1, smoothing)
+        is_light = torch.where(both[0].cropped ^ both[1].cropped, both[0].cropped, ink.sum((1, 2)) > 0)
+        found = _StandingOut(
+            *(torch.where(is_light.view(-1, *[1] * (it.ndim - 1)), it, other) for it, other in zip(*both, strict=True))
+        )
+    return _placed(found.foreground, found.mask) * found.present[:, None, None], found.present
+
+
+class _StandingOut(NamedTuple):
+    """What is lighter, or what is darker, than the background.
+
+    Attributes:
+        foreground: float32 (N, H, W), from 0 to 1.
+        mask: bool (N, H, W), what of it is the object.
+        present: bool (N,), whether there is any.
+        cropped: bool (N,), whether it is one piece that touches all four sides, as where an image is cropped to it.
+    """
+
+    foreground: Tensor
+    mask: Tensor
+    present: Tensor
+    cropped: Tensor
+
+
+def _standing_out(signed: Tensor, smooth: Tensor, sign: int, smoothing: int) -> _StandingOut:
+    count, height, width = signed.shape
     low, high = _two_levels(signed)
-    present = high - low >= MIN_CONTRAST + MIN_CONTRAST_TO_NOISE * noise
+    noise = _noise(smooth, signed > ((low + high) / 2)[:, None, None])
     floor = torch.maximum(low, torch.minimum(3 * noise, 0.5 * high))[:, None, None]
     foreground = ((signed - floor) / (high[:, None, None] - floor).clamp_min(1e-6)).clamp(0, 1)
-    placed = _placed(foreground, _despeckled(foreground > FOREGROUND_LEVEL, smoothing))
-    return placed * present[:, None, None], present
+    mask = _despeckled(foreground > FOREGROUND_LEVEL, smoothing)
+    found = components(mask.numpy())
+    large = sizable(found, count)
+    if max(height, width) >= SIDE and min(height, width) >= NARROW * max(height, width):
+        beside = surroundings(found) | _steps(found, smooth.numpy(), signed.numpy(), sign, 2 * smoothing + 1)
+        kept = torch.from_numpy(np.concatenate([[False], ~beside & sizable(found, count, GRAIN)])[found.labels])
+        mask, foreground = mask & kept, foreground * _grown(kept, 2 * smoothing + 1)
+        large &= ~beside
+        foreground, mask = _filled(foreground, mask, smooth, high)
+    touching = (found.box == np.array([0, height, 0, width])).all(axis=1)
+    pieces = np.bincount(found.image[large], minlength=count)
+    whole = np.bincount(found.image[large & touching], minlength=count)
+    top, bottom = _extent(mask.any(2))
+    left, right = _extent(mask.any(1))
+    longer = torch.maximum(bottom - top, right - left)
+    present = (high - low >= MIN_CONTRAST + MIN_CONTRAST_TO_NOISE * noise) & (longer >= MIN_SIZE * max(height, width))
+    cropped = torch.from_numpy((pieces == 1) & (whole == 1)) & present
+    return _StandingOut(foreground, mask, present, cropped)
+
+
+def _steps(found: Components, smooth: NDArray, signed: NDArray, sign: int, window: int) -> NDArray[np.bool_]:
+    """bool (C,): which lie along a step from dark to light, as slivers do at the edge of a shadow or of a page.
+
+    Around a stroke is background; around such a sliver is, on one side, more of the same.
+    """
+    inked, count = found.labels > 0, len(found.area) + 1
+    mean, contrast = (
+        np.bincount(found.labels[inked], weights=it[inked], minlength=count) / np.r_[1, found.area]
+        for it in (smooth, signed)
+    )
+    around = _sliding(torch.from_numpy(found.labels).float(), window, 1).numpy().astype(np.int64) * ~inked
+    ring = around[around > 0]
+    alike = sign * (smooth[around > 0] - mean[ring]) > -SAME * contrast[ring]
+    same = np.bincount(ring, weights=alike, minlength=count) / np.bincount(ring, minlength=count).clip(1)
+    return same[1:] > ONE_SIDE
+
+
+def _filled(foreground: Tensor, mask: Tensor, smooth: Tensor, contrast: Tensor) -> tuple[Tensor, Tensor]:
+    """With the core of what is wider than any stroke: what is as dark, or as light, as the rest of the object."""
+    top, bottom = _extent(mask.any(2))
+    left, right = _extent(mask.any(1))
+    box = _between(top, bottom, mask.shape[1])[:, :, None] & _between(left, right, mask.shape[2])[:, None, :]
+    ink = (smooth * mask).sum((1, 2), keepdim=True) / mask.sum((1, 2), keepdim=True).clamp_min(1)
+    core = box & ((smooth - ink).abs() < CORE * contrast[:, None, None])
+    return torch.where(core, 1.0, foreground), mask | core
+
+
+def _noise(smooth: Tensor, inked: Tensor) -> Tensor:
+    """(N,): the standard deviation of the paper's pixels about their neighbors, away from the ink; 0 without any."""
+    paper = ~_grown(inked, 3)
+    # Of nine equal variances, the mean of nine takes away one.
+    apart = (smooth - _blurred(smooth, 3)).abs() * (9 / 8) ** 0.5
+    middle = torch.where(paper, apart, torch.nan).flatten(1).nanmedian(dim=1).values
+    return torch.where(paper.flatten(1).float().mean(1) > MIN_PAPER, 1.4826 * middle, 0.0)
+
+
+def _sliding(images: Tensor, window: int, sign: int) -> Tensor:
+    """The largest value (``sign`` 1) or the smallest (-1) of a square of this odd width around each pixel."""
+    padded = F.pad(sign * images, (window // 2,) * 4, value=-torch.inf)
+    for axis in (1, 2):
+        # Windows of 1, 2, 4, … are put together from two of half the width.
+        have = 1
+        while have < window:
+            step = min(have, window - have)
+            length = padded.shape[axis] - step
+            padded = torch.maximum(padded.narrow(axis, 0, length), padded.narrow(axis, step, length))
+            have += step
+    return sign * padded
+
+
+def _grown(mask: Tensor, window: int) -> Tensor:
+    return _sliding(mask.float(), window, 1) > 0
 
 
 def _background(gray: Tensor) -> Tensor:
@@ -152,11 +307,9 @@ def _background(gray: Tensor) -> Tensor:
     return (surface @ basis.T).reshape(gray.shape)
 
 
-def _flat_background(gray: Tensor, polarity: Polarity) -> Tensor:
+def _flat_background(gray: Tensor) -> Tensor:
     """(N, 1, 1): the lightest or the darkest value, whichever is nearer to the mean."""
     low, high = gray.amin((1, 2), keepdim=True), gray.amax((1, 2), keepdim=True)
-    if polarity != "auto":
-        return high if polarity == "dark" else low
     return torch.where(gray.mean((1, 2), keepdim=True) < (low + high) / 2, low, high)
 
 

@@ -10,13 +10,14 @@ from hardy.ood.detector import (
     Detector,
     fit_combination,
     fit_detector,
+    fit_exposed,
     lacking,
     register,
     restore_detector,
     usable,
 )
 from hardy.ood.features import Features, Head, Member, extract
-from hardy.ood.functions import ModelDetector, combination, detector, odin, with_fit, without_fit
+from hardy.ood.functions import ModelDetector, combination, detector, discriminator, odin, with_fit, without_fit
 from hardy.ood.logit_scores import SCORES
 from hardy.ood.method import Method
 from hardy.ood.odin import OdinSetting, choose_odin, odin_scores
@@ -55,11 +56,13 @@ __all__ = [
     "combination",
     "detector",
     "disagreement",
+    "discriminator",
     "energy",
     "entropy",
     "extract",
     "fit_combination",
     "fit_detector",
+    "fit_exposed",
     "generalized_entropy",
     "kl_matching",
     "lacking",

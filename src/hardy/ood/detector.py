@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardy.errors import ContractError, UsageError
+from hardy.ood.exposed import DISCRIMINATOR, fit_discriminator
 from hardy.ood.features import Features
 from hardy.ood.kl_matching import KL_MATCHING
 from hardy.ood.layers import LAYERS
@@ -66,7 +67,7 @@ def fit_detector(name: str, features: Features, labels: NDArray[np.int64]) -> De
     """
     method = DETECTORS.find(name)
     if method.fit is None and method.fitted_on != "nothing":
-        call = "fit_combination" if name == COMBINATION else "choose_odin"
+        call = {COMBINATION: "fit_combination", DISCRIMINATOR.name: "fit_exposed"}.get(name, "choose_odin")
         raise UsageError(f"detector '{name}' is fitted on {method.fitted_on}; call {call}")
     if len(features) != len(labels):
         raise UsageError(f"detector '{name}': {len(features)} images and {len(labels)} labels; one label per image")
@@ -118,6 +119,21 @@ def _check_needs(name: str, features: Features) -> None:
     reason = lacking(name, features)
     if reason:
         raise UsageError(f"detector '{name}': {reason}")
+
+
+def fit_exposed(training: Features, outliers: Sequence[Features]) -> Detector:
+    """A discriminator of training images and synthetic outliers; see :mod:`hardy.ood.exposed`.
+
+    Args:
+        training: features of training images.
+        outliers: features of each family of synthetic outliers; never of a dataset that detection is measured on.
+
+    Raises:
+        UsageError: nothing to fit on.
+    """
+    if not len(training) or not any(map(len, outliers)):
+        raise UsageError("a discriminator needs training images and outliers, at least one of each")
+    return Detector(DISCRIMINATOR.name, fit_discriminator(training, outliers))
 
 
 def fit_combination(detectors: Sequence[Detector], validation: Features, outliers: Features) -> Detector:
@@ -178,6 +194,7 @@ DETECTORS: Registry[Method] = Registry(
         VIM,
         VIM_PER_MEMBER,
         LAYERS,
+        DISCRIMINATOR,
         Method(
             COMBINATION,
             "a logistic regression over the ranks of the other scores",

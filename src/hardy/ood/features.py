@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hardy.models import Ensemble
 from hardy.models.ensemble import combined_logits
@@ -21,6 +23,8 @@ Floats = NDArray[np.float32]
 
 # What is called a linear map gives its logits up to the rounding of float32 sums of some thousand terms.
 _RELATIVE_TOLERANCE = 1e-3
+
+_DIRECTIONS, _CELLS = 8, 7
 
 
 class Head(NamedTuple):
@@ -61,11 +65,14 @@ class Features:
         logits: float32 (N, K), the classifier's own.
         members: one entry per member of an ensemble; else one.
         reason: why there are no penultimate features; "" where there are.
+        gradients: float32 (N, G): of the images themselves, whatever the classifier makes of them, how strong the
+            gradients are in each of 8 directions and each cell of a grid of 7x7.
     """
 
     logits: Floats
     members: tuple[Member, ...]
     reason: str = ""
+    gradients: Floats = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -101,6 +108,7 @@ class Features:
         return dataclasses.replace(
             self,
             logits=self.logits[index],
+            gradients=self.gradients[index] if self.gradients.shape[1] else self.gradients,
             members=tuple(
                 dataclasses.replace(
                     member,
@@ -129,7 +137,8 @@ def concatenate(parts: Sequence[Features]) -> Features:
             )
         )
     reason = next((part.reason for part in parts if part.reason), "")
-    return Features(np.concatenate([part.logits for part in parts]), tuple(members), reason)
+    gradients = np.concatenate([part.gradients for part in parts])
+    return Features(np.concatenate([part.logits for part in parts]), tuple(members), reason, gradients)
 
 
 def extract(classifier: nn.Module, images: Images, batch_size: int = 500) -> Features:
@@ -152,7 +161,21 @@ def extract(classifier: nn.Module, images: Images, batch_size: int = 500) -> Fea
     else:
         logits = members[0].logits
     reason = next((reason for _, reason in watched if reason), "")
-    return Features(logits, members, reason)
+    gradients = torch.cat([_gradients(batch) for batch in images.split(batch_size)]).cpu().numpy()
+    return Features(logits, members, reason, gradients)
+
+
+def _gradients(images: Images) -> Tensor:
+    """(N, G): a histogram of oriented gradients (Dalal and Triggs, CVPR 2005) of the mean over channels, smoothed."""
+    gray = F.avg_pool2d(F.pad(images.float().mean(1, keepdim=True), (1, 1, 1, 1)), 3, 1)
+    across = F.pad(gray, (1, 1, 0, 0))
+    along = F.pad(gray, (0, 0, 1, 1))
+    dx, dy = across[..., 2:] - across[..., :-2], along[..., 2:, :] - along[..., :-2, :]
+    directions = torch.arange(_DIRECTIONS, device=images.device)[:, None, None] * (2 * math.pi / _DIRECTIONS)
+    # A cosine cubed spreads each gradient over the directions next to its own: |g| cos³(angle between), where positive.
+    projected = (dx * directions.cos() + dy * directions.sin()).clamp_min(0.0)
+    strength = projected**3 / (dx**2 + dy**2).clamp_min(1e-12)
+    return F.adaptive_avg_pool2d(strength, _CELLS).flatten(1)
 
 
 class _Watch:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hardy.errors import UsageError
 from hardy.models.prediction import Examples, as_images, batches_of, device_of
-from hardy.ood.detector import DETECTORS, Detector, fit_combination, fit_detector, usable
+from hardy.ood.detector import DETECTORS, Detector, fit_combination, fit_detector, fit_exposed, usable
 from hardy.ood.features import Features, concatenate, extract
 from hardy.ood.method import Doubles
 from hardy.validation import frozen_evaluation
@@ -150,6 +150,32 @@ def combination(
     with frozen_evaluation(model):
         seen = [extract(model, as_images(it, device_of(model)), batch_size) for it in (validation, outliers)]
     return ModelDetector(model, fit_combination(parts, *seen), batch_size)
+
+
+def discriminator(
+    model: nn.Module, examples: Examples, outliers: Sequence[Tensor | NDArray], *, batch_size: int = 500
+) -> ModelDetector:
+    """A small network on features and image gradients, fitted to tell training images from synthetic outliers.
+
+    Args:
+        model: any classifier.
+        examples: training images and labels; see :func:`detector`.
+        outliers: per family images (M, C, H, W), never what is measured on; ``hardy.synthetic.outliers`` makes them.
+        batch_size: images at once.
+
+    Raises:
+        ContractError: images outside the contract.
+        UsageError: nothing to fit on.
+
+    >>> model, images = hardy.build_model("compact", width=4), torch.rand(40, 1, 28, 28)
+    >>> detector = hardy.ood.discriminator(model, (images, torch.arange(40) % 10), [1 - images[:9], images[:9] / 2])
+    >>> detector(images[:3]).shape
+    (3,)
+    """
+    training, _ = _features(model, examples, batch_size)
+    with frozen_evaluation(model):
+        seen = [extract(model, as_images(it, device_of(model)), batch_size) for it in outliers]
+    return ModelDetector(model, fit_exposed(training, seen), batch_size)
 
 
 class WithoutFit(Protocol):

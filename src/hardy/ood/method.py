@@ -16,7 +16,13 @@ Doubles: TypeAlias = NDArray[np.float64]
 Fit: TypeAlias = Callable[[Features, NDArray[np.int64]], Arrays]
 
 Need = Literal["logits", "penultimate", "layers", "members", "gradients"]
-FittedOn = Literal["nothing", "training images", "validation images", "validation images and synthetic outliers"]
+FittedOn = Literal[
+    "nothing",
+    "training images",
+    "validation images",
+    "validation images and synthetic outliers",
+    "training images and synthetic outliers",
+]
 
 NEEDS: dict[Need, str] = {
     "logits": "the logits alone",

@@ -21,6 +21,8 @@ from hardy.errors import UsageError
 from hardy.registry import Registry
 from hardy.rng import Randomness
 from hardy.synthetic.glyphs import EXPOSURE_FONTS, drawn_letter
+from hardy.synthetic.rearranged import mirrored, overlaid, spliced, turned
+from hardy.synthetic.shapes import blots, doodles, dots, edges, ellipses, polygons
 from hardy.validation import Images
 
 EXPOSURE_CHARACTERS = "KLMNPRTUVWXYaefhkmrtwx&%#@?+="
@@ -33,11 +35,12 @@ _SCALES = (1, 2, 4, 7)
 
 
 class Outliers(NamedTuple):
-    """A family of synthetic outliers: its name, function and description."""
+    """A family of synthetic outliers: its name, function and description, and whether it is held out from fitting."""
 
     name: str
     function: Callable[[Images, Randomness], Images]
     description: str
+    held_out: bool = False
 
 
 def pieces(images: Images, rng: Randomness) -> Images:
@@ -156,17 +159,33 @@ OUTLIERS: Registry[Outliers] = Registry(
     "family of outliers",
     (
         Outliers("pieces", pieces, "the image's own pieces in another order"),
-        Outliers("strokes", strokes, "curves of a pen"),
+        Outliers("strokes", strokes, "curves of a pen", held_out=True),
         Outliers("textures", textures, "waves, smooth or black and white"),
         Outliers("noise", noise, "Gaussian noise of many grains"),
         Outliers("gray_crops", gray_crops, "enlarged parts of the image on gray"),
         Outliers("permuted_pixels", permuted_pixels, "the image's pixels in random order"),
         Outliers("glyphs", glyphs, "letters and signs in fonts that the dataset glyphs does not use"),
+        Outliers("ellipses", ellipses, "filled discs and ellipses"),
+        Outliers("blots", blots, "filled blots"),
+        Outliers("doodles", doodles, "scribbles, zigzags and spirals"),
+        Outliers("edges", edges, "edges, strips, corners and frames"),
+        Outliers("mirrored", mirrored, "the image mirrored or upside down"),
+        Outliers("spliced", spliced, "a half of the image with another half of it mirrored, turned or moved"),
+        Outliers("polygons", polygons, "filled polygons and stars", held_out=True),
+        Outliers("dots", dots, "one to five filled dots", held_out=True),
+        Outliers("turned", turned, "the image turned by 60 to 120 degrees", held_out=True),
+        Outliers("overlaid", overlaid, "the image with itself, turned, over it", held_out=True),
     ),
 )
 
+EXPOSURE_FAMILIES = ("pieces", "strokes", "textures", "noise", "gray_crops", "permuted_pixels", "glyphs")
+"""What a training that is exposed to outliers draws from."""
 
-def make_outliers(images: Images, rng: Randomness, families: Sequence[str] = tuple(OUTLIERS)) -> Images:
+FITTING_FAMILIES = tuple(name for name, it in OUTLIERS.items() if not it.held_out)
+"""What detectors are fitted on and a score is chosen by; the others are for reporting, and strokes are measured on."""
+
+
+def make_outliers(images: Images, rng: Randomness, families: Sequence[str] = EXPOSURE_FAMILIES) -> Images:
     """Outliers of these families, one per image; which family is drawn for each example.
 
     Args:
@@ -190,3 +209,10 @@ def make_outliers(images: Images, rng: Randomness, families: Sequence[str] = tup
         if chosen.any():
             made[chosen] = family.function(images[chosen], rng.select(chosen).fold(name))
     return made
+
+
+def outliers_by_family(
+    images: Images, rng: Randomness, families: Sequence[str] = FITTING_FAMILIES
+) -> dict[str, Images]:
+    """Outliers of each of these families, as many as there are images, float32 (N, C, H, W) in [0, 1]."""
+    return {name: OUTLIERS.find(name).function(images, rng.fold(name)) for name in families}

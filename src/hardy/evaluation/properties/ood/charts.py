@@ -43,9 +43,9 @@ def _table(results: Results) -> Table:
     half = "Half a digit may still be that digit." if results.context.subjects == "digits" else ""
     return Table(
         title="AUROC of every score",
-        caption="The chance that an out-of-distribution input is more suspicious than a test image. The combination "
-        "and ODIN were fitted on synthetic outliers (no strokes among them), all others on training images alone. "
-        f"Scores that the classifier does not allow are left out. {half}".rstrip(),
+        caption="The chance that an out-of-distribution input is more suspicious than a test image. The discriminator, "
+        "the combination and ODIN were fitted on synthetic outliers (no strokes among them), all others on training "
+        f"images alone. Scores that the classifier does not allow are left out. {half}".rstrip(),
         header=("score", *(it.name for it in outsides)),
         rows=tuple(rows),
     )

@@ -21,23 +21,22 @@ from hardy.ood import (
     extract,
     fit_combination,
     fit_detector,
+    fit_exposed,
     odin_scores,
     usable,
 )
 from hardy.ood.detector import COMBINATION
 from hardy.ood.odin import log_odds
 from hardy.rng import Randomness
-from hardy.synthetic.outliers import OUTLIERS, make_outliers
+from hardy.synthetic.outliers import FITTING_FAMILIES, make_outliers, outliers_by_family
 from hardy.synthetic.transforms import TRANSFORMS
 from hardy.threats import ThreatModel
 from hardy.validation import Images
 
-HELD_OUT_FAMILY = "strokes"
-FITTING_FAMILIES = tuple(name for name in OUTLIERS if name != HELD_OUT_FAMILY)
-"""What the combination and ODIN are fitted on; strokes are measured on and so held out."""
-
 ODIN = "odin"
 ODIN_IMAGES = 300
+EXPOSED = 20
+"""One of so many training images that detectors are fitted on becomes an outlier of each family."""
 PERTURBED_EPS = 0.3
 PERTURBING_STEPS, PERTURBING_STEP_SIZE = 20, 0.1
 HEADLINES = ("layers", "max_softmax")
@@ -180,10 +179,17 @@ def _fit(classifier: nn.Module, shard: Shard, setting: Mapping[str, Scalar], see
         training = extract(classifier, train.floats(chosen).to(device), batch_size)
         labels = train.labels[chosen].numpy()
         detectors = {name: fit_detector(name, training, labels) for name in usable(training)}
+        # Of other training images than those that stand for the inside.
+        rest = train.measuring_order()[-max(1, len(chosen) // EXPOSED) :]
+        streams = Randomness(seed, rest.to(device), ("exposed",))
+        families = outliers_by_family(train.floats(rest).to(device), streams)
+        exposed = fit_exposed(training, [extract(classifier, it, batch_size) for it in families.values()])
     else:
         detectors = {name: Detector(name, {}) for name in DETECTORS if _needs_nothing(name)}
+        exposed = None
+    named = {} if exposed is None else {exposed.name: exposed}
     if not setting["validation"]:
-        return _Fitted(detectors, None)
+        return _Fitted(detectors | named, None)
 
     validation = shard.dataset(str(setting["validation"]))
     # Measurements take the beginning of the measuring order; fitting takes its end, so that thresholds are not set on
@@ -196,7 +202,7 @@ def _fit(classifier: nn.Module, shard: Shard, setting: Mapping[str, Scalar], see
     odin = None
     if setting["odin"]:
         odin = choose_odin(classifier, inside[:ODIN_IMAGES], outside[:ODIN_IMAGES], batch_size=batch_size)
-    return _Fitted(detectors, odin)
+    return _Fitted(detectors | named, odin)
 
 
 def _needs_nothing(name: str) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.evaluation.framework import Compute, Metric, MetricKind, Results, share_of, view
+from hardy.evaluation.framework import Compute, Measurement, Metric, MetricKind, Results, share_of, view
 from hardy.evaluation.properties.error_detection.metrics import AUPR, AUROC, FPR
 from hardy.evaluation.properties.ood.measure import (
     HEADLINES,
@@ -27,6 +27,16 @@ ACCEPTED = (0.95, 0.99)
 """Thresholds accept these shares of validation images."""
 
 AUPR_IN = replace(AUPR, name="aupr_in", title="Area under the precision-recall curve, test images positive")
+FPR_IN = replace(
+    FPR,
+    name="fpr_at_95_tpr_of_test_images",
+    title="Out-of-distribution inputs accepted where 95 % of test images are",
+)
+"""OpenOOD's convention (arXiv:2306.09301), in which test images are positive."""
+NOT_ADAPTIVE = replace(
+    AUROC, name="auroc_not_adaptive", title="Area under the ROC curve, perturbed against another score"
+)
+ACCEPTED_ERROR = MetricKind.share("error_rate_accepted", "Errors among accepted images", higher_is_better=False)
 DETECTION_ACCURACY = MetricKind.share("detection_accuracy", "Detection accuracy", higher_is_better=True, chance=0.5)
 REFUSED_SHARE = MetricKind.share("refused_share", "Refused share", higher_is_better=False)
 
@@ -45,19 +55,23 @@ def _against(results: Results, outside: Outside, score: str) -> Iterator[Metric]
     negative, positive = (results.column(it, score) for it in (inside, outside.measurement))
     examples = (*results.examples(inside), *results.examples(outside.measurement))
     setting = {"score": score, **outside.setting}
+    # The perturbation raises the probability of the answer: it aims at max softmax and at no other score.
+    aimed = "eps" not in outside.setting or score == "max_softmax"
+    kind = AUROC if aimed else NOT_ADAPTIVE
     few = 1.0 / min(len(negative), len(positive))
     make = partial(Metric, examples=examples, setting=setting, event=few)
     what = "is no digit" if context.subjects == "digits" else "belongs to no class"
     yield make(
-        replace(AUROC, question=f"Does it notice what {what}?"),
+        replace(kind, question=f"Does it notice what {what}?"),
         prepared_auroc(negative, positive),
         interval=auroc_interval(negative, positive) if few < 1 else None,
         headline=score == headline_score(results) and not outside.setting,
     )
     if score in HEADLINES or (context.budget.all_ood_metrics and not outside.setting):
         share = len(positive) / (len(negative) + len(positive))
+        yield make(FPR_IN, _of_inside(prepared_fpr_at_tpr, negative, positive))
         yield make(replace(AUPR, chance=share), prepared_aupr(negative, positive))
-        yield make(replace(AUPR_IN, chance=1 - share), _aupr_of_inside(negative, positive))
+        yield make(replace(AUPR_IN, chance=1 - share), _of_inside(prepared_aupr, negative, positive))
         yield make(FPR, prepared_fpr_at_tpr(negative, positive))
     for accepted, threshold in _thresholds(results, score).items():
         kept, caught = negative <= threshold, positive > threshold
@@ -77,6 +91,14 @@ def _refused(results: Results) -> Iterator[Metric]:
                 refused = results.column(measurement, score) > threshold
                 setting = {"score": score, "accepted": accepted}
                 yield share_of(REFUSED_SHARE, refused, results.examples(measurement), setting=setting)
+                if score in HEADLINES and not refused.all():
+                    yield Metric(
+                        ACCEPTED_ERROR,
+                        partial(_error_rate, ~_correct(results, measurement), ~refused),
+                        results.examples(measurement),
+                        setting,
+                        event=1.0 / int((~refused).sum()),
+                    )
 
 
 @view
@@ -89,8 +111,19 @@ def _thresholds(results: Results, score: str) -> dict[float, float]:
     return {share: float(np.quantile(validation, share, method="higher")) for share in ACCEPTED}
 
 
-def _aupr_of_inside(negative: NDArray, positive: NDArray) -> Compute:
-    compute, n = prepared_aupr(-positive, -negative), len(negative)
+def _correct(results: Results, measurement: Measurement) -> NDArray[np.bool_]:
+    records = results.records[measurement]
+    return records["logits"].to_numpy().argmax(axis=1) == records["label"].to_numpy()
+
+
+def _error_rate(wrong: NDArray[np.bool_], accepted: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
+    total = weights[accepted].sum()
+    return float(weights[accepted & wrong].sum() / total) if total else float("nan")
+
+
+def _of_inside(prepared: Callable[[NDArray, NDArray], Compute], negative: NDArray, positive: NDArray) -> Compute:
+    """A metric with test images as positive, weights still of test images first."""
+    compute, n = prepared(-positive, -negative), len(negative)
     return lambda weights: compute(np.concatenate([weights[n:], weights[:n]]))
 
 
