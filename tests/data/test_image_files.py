@@ -188,3 +188,13 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"file/in.*choose another"):
         write_images(tmp_path / "file" / "in", ["a"], np.zeros((1, 28, 28), np.float32))
+
+
+def test_an_array_that_would_fill_the_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """A sparse file takes no disk: a million blank images in a few bytes."""
+    path = tmp_path / "many.npy"
+    np.save(path, np.zeros((1, 28, 28), np.uint8))
+    with path.open("r+b") as file:
+        file.truncate(784_000_128)
+    with pytest.raises(DataError, match=r"holds 784,000,128 bytes; at most 67,108,864 are read at once: split it"):
+        read_gray_images(path)

@@ -29,6 +29,9 @@ MAX_PIXELS_OF_MANY = 1 << 24
 MAX_BYTES = 1 << 28
 """Of one image file."""
 
+MAX_NPY_BYTES = 1 << 26
+"""Of one NPY file, as its images are turned to float32 and prepared all at once: some 80,000 images of 28x28."""
+
 MAX_SIDE = 512
 """A larger image is made smaller as it is read; a digit in it can still be found."""
 
@@ -83,6 +86,10 @@ def read_gray_images(path: Path) -> list[GrayImage]:
     if not status.st_size:
         raise DataError(f"{path} is empty, 0 bytes; save the image again")
     if path.suffix.lower() == ".npy":
+        if status.st_size > MAX_NPY_BYTES:
+            raise DataError(
+                f"{path} holds {status.st_size:,} bytes; at most {MAX_NPY_BYTES:,} are read at once: split it"
+            )
         stack = _gray_stack(read_npy(path), str(path))
         if len(stack) == 1:
             return [GrayImage(str(path), stack[0])]
