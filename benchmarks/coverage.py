@@ -52,6 +52,11 @@ Ends = tuple[float, float, float]
 """Low, high and truth of one repetition."""
 
 
+def _ends(interval: Sequence[float], truth: float) -> Ends:
+    low, high = interval
+    return float(low), float(high), truth
+
+
 class Case(NamedTuple):
     """One row: a repetition from a generator, or where it can be summed, coverage, above, below and width."""
 
@@ -96,7 +101,7 @@ def detection(resamples: int) -> Iterator[Case]:
             area = float(norm.cdf(good / np.sqrt(2)) if kind == "shifted by" else 1 - good / 2)
 
             def of_area(rng: Generator, draw=draw, n=n, m=m, area=area) -> Ends:
-                return (*auroc_interval(*draw(rng, n, m)), area)
+                return _ends(auroc_interval(*draw(rng, n, m)), area)
 
             yield Case("AUROC", label, f"{n:,} and {m}", of_area)
         for n, m in ((200, 100), (1000, 300)):
@@ -109,7 +114,7 @@ def detection(resamples: int) -> Iterator[Case]:
                 def repeat(rng: Generator, draw=draw, prepare=prepare, n=n, m=m, truth=truth) -> Ends:
                     compute = prepare(*draw(rng, n, m))
                     examples = (("in", np.arange(n)), ("out", np.arange(m)))
-                    return (*ends(Metric(KIND, compute, examples, event=1 / min(n, m)), rng, resamples), truth)
+                    return _ends(ends(Metric(KIND, compute, examples, event=1 / min(n, m)), rng, resamples), truth)
 
                 yield Case(name, label, f"{n:,} and {m}", repeat)
     for kept, caught in ((0.95, 0.9), (0.99, 0.999)):
@@ -163,7 +168,7 @@ def error_detection(resamples: int) -> Iterator[Case]:
                     compute = against_mistakes(prepare, score, wrong) if split else prepare(score, wrong)
                     few = max(min(wrong.sum(), n - wrong.sum()), 1) if split else n
                     event = 1 / (0.95 * n) if name.startswith("risk") else 1 / few
-                    return (*ends(Metric(KIND, compute, (("in", np.arange(n)),), event=event), rng, resamples), truth)
+                    return _ends(ends(Metric(KIND, compute, (("in", np.arange(n)),), event=event), rng, resamples), truth)
 
                 yield Case(name, f"{rate:.0%} wrong", f"{n:,}", repeat)
 
@@ -198,7 +203,7 @@ def calibration(_: int) -> Iterator[Case]:
                     values = scores_of(probabilities, labels)[place]
                     more = {"event": 2 / n, "top": 2.0} if place else {"event": -np.log(probabilities.min()) / n}
                     # Of a mean the variance over resamples is known.
-                    return (*bounded_interval(values.mean(), values.var() / n, **({"top": np.inf} | more)), truth)
+                    return _ends(bounded_interval(values.mean(), values.var() / n, **({"top": np.inf} | more)), truth)
 
                 yield Case(name, label, f"{n:,}", repeat)
     for n in (50, 200, 2000):
@@ -266,7 +271,7 @@ def differences(resamples: int) -> Iterator[Case]:
             first, second = pair(rng, n, wrong, differs)
             shares = [it.compute(np.ones(n)) for it in (first, second)]
             a, b = (share_interval(round(share * n), n) for share in shares)
-            return (*mover(shares[0], a, shares[1], b, _of_shares(first, second, True)[0]), 0.0)
+            return _ends(mover(shares[0], a, shares[1], b, _of_shares(first, second, True)[0]), 0.0)
 
         yield Case("difference of paired shares", f"{wrong:g} both, {differs:g} each", f"{n:,}", interval)
 
@@ -291,7 +296,7 @@ def differences(resamples: int) -> Iterator[Case]:
                 for value, it, metric in zip(values, drawn, metrics, strict=True)
             )
             correlation, _ = _of_resamples(*drawn, values[1] - values[0], True)
-            return (*mover(values[0], a, values[1], b, correlation), 0.0)
+            return _ends(mover(values[0], a, values[1], b, correlation), 0.0)
 
         def verdict_of_losses(rng: Generator, losses=losses) -> Ends:
             metrics, drawn = losses(rng)
@@ -315,7 +320,7 @@ def studies(_: int) -> Iterator[Case]:
                 for arm in ("arm", "control")
             }
             found = spreads(arms)
-            return (*gain(found["arm"], found["control"])[1:3], 0.0)
+            return _ends(gain(found["arm"], found["control"])[1:3], 0.0)
 
         yield Case("gain of an arm of a study", f"seeds vary by {deviation:g}", f"{seeds} seeds, 200", repeat)
 

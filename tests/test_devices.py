@@ -17,5 +17,5 @@ def test_devices_are_chosen_by_name() -> None:
 
 @pytest.mark.parametrize("name", ["", "gpu", "cpu:x", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"device '{name}' cannot be used: .*; try auto or cpu"):
+    with pytest.raises(UsageError, match=f"device '{name}' cannot be used: .*; try auto, cpu or cuda"):
         choose_device(name)

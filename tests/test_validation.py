@@ -102,7 +102,8 @@ def test_nested_use_gives_back_each_time_what_it_found() -> None:
 
 
 def test_float32_is_not_rounded_to_tf32_meanwhile() -> None:
-    backends = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    cudnn: Any = torch.backends.cudnn
+    backends = (cudnn.conv, torch.backends.cuda.matmul)
     before = [backend.fp32_precision for backend in backends]
     with frozen_evaluation(mixed()):
         assert [backend.fp32_precision for backend in backends] == ["ieee", "ieee"]

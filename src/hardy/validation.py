@@ -99,7 +99,9 @@ def frozen_evaluation(model: nn.Module) -> Iterator[nn.Module]:
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    backends = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)
+    # torch declares no types for these.
+    cudnn: Any = torch.backends.cudnn
+    backends: tuple[Any, ...] = (cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul)
     precisions = [(backend, backend.fp32_precision) for backend in backends]
     try:
         for backend in backends:

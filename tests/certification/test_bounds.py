@@ -176,8 +176,8 @@ def linear_program(network: Network, known: Boxes, weights: Tensor, lines: dict[
             most.append(sign * offset)
     goal = np.zeros(starts[-1])
     goal[starts[-2] :] = weights.numpy()
-    stacked = (np.concatenate(it) for it in (less, most, equal, right))
-    done = linprog(goal, *stacked, limits)
+    a_ub, b_ub, a_eq, b_eq = (np.concatenate(it) for it in (less, most, equal, right))
+    done = linprog(goal, a_ub, b_ub, a_eq, b_eq, limits)
     return float(done.fun)
 
 

@@ -41,7 +41,8 @@ def hardy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1
-        return Called(status, *capsys.readouterr())
+        captured = capsys.readouterr()
+        return Called(status, captured.out, captured.err)
 
     return call
 

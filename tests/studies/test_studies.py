@@ -139,7 +139,7 @@ def test_where_seeds_alone_vary_the_interval_is_students() -> None:
     rng = np.random.default_rng(1)
     values = rng.normal(0.3, 0.1, 5)
     found = spreads({"arm": [mean_metric(np.full(400, it)) for it in values], "none": [mean_metric(np.zeros(400))] * 5})
-    expected = ttest_1samp(values, 0.0)
+    expected: Any = ttest_1samp(values, 0.0)
     interval = expected.confidence_interval(0.95)
     difference = gain(found["arm"], found["none"])
     assert difference[1:] == pytest.approx((interval.low, interval.high, expected.pvalue), rel=1e-4)

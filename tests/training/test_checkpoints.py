@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from hardy.errors import RunError, UsageError
+from hardy.errors import HardyError, RunError
 from hardy.training import Fitted, Objective, Recipe, Split, Stopped, Update, Weight, fit
 from hardy.training.checkpoint import load_tensors, optimizer_tensors, restore_optimizer, save_tensors
 from hardy.training.optimization import make_optimizer
@@ -102,7 +102,7 @@ def test_a_checkpoint_that_is_missing_or_damaged_is_named(tmp_path: Path) -> Non
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "file"
     save_tensors(path, GROUPS, {"step": 1})
-    with no_file_above(2000), pytest.raises(UsageError, match=f"cannot write {path}: "):
+    with no_file_above(2000), pytest.raises(HardyError, match=f"cannot write {path}: "):
         save_tensors(path, {"model": {"a": torch.zeros(10_000)}}, {"step": 2})
     assert load_tensors(path)[1] == {"step": 1}
     assert [it.name for it in tmp_path.iterdir()] == ["file"]

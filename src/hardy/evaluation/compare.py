@@ -129,7 +129,7 @@ def _difference(
         return Difference(key, number, difference, None, None, paired) if np.isfinite(difference) else None
     shares = before.successes is not None and after.successes is not None
     if shares:
-        intervals = [interval_of(it, value, np.empty) for it, value in zip((before, after), values, strict=True)]
+        intervals = [interval_of(it, value, lambda: np.empty(0)) for it, value in zip((before, after), values, strict=True)]
         correlation, p_value = _of_shares(before, after, paired)
     else:
         # The same resamples for both where they are paired.
@@ -164,7 +164,8 @@ def _of_shares(before: Metric, after: Metric, paired: bool) -> tuple[float, floa
     from scipy.stats import fisher_exact
 
     table = [[int(it.sum()), int((~it).sum())] for it in (first, second)]
-    return 0.0, float(fisher_exact(table).pvalue)
+    _, p_value = fisher_exact(table)
+    return 0.0, float(p_value)
 
 
 def _of_resamples(

@@ -81,7 +81,7 @@ def spreads(trainings: Mapping[Arm, Sequence[Metric]]) -> dict[Arm, Spread]:
     return {
         arm: Spread(
             np.array([metric.compute(once) for metric in metrics]),
-            np.array([np.mean([metric.compute(one) for metric in metrics]) for one in weights]),
+            np.array([np.mean([metric.compute(one) for metric in metrics]) for one in weights], np.float64),
         )
         for arm, metrics in trainings.items()
     }
