@@ -168,7 +168,8 @@ def error_detection(resamples: int) -> Iterator[Case]:
                     compute = against_mistakes(prepare, score, wrong) if split else prepare(score, wrong)
                     few = max(min(wrong.sum(), n - wrong.sum()), 1) if split else n
                     event = 1 / (0.95 * n) if name.startswith("risk") else 1 / few
-                    return _ends(ends(Metric(KIND, compute, (("in", np.arange(n)),), event=event), rng, resamples), truth)
+                    metric = Metric(KIND, compute, (("in", np.arange(n)),), event=event)
+                    return _ends(ends(metric, rng, resamples), truth)
 
                 yield Case(name, f"{rate:.0%} wrong", f"{n:,}", repeat)
 

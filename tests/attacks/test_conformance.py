@@ -157,7 +157,7 @@ def test_an_attack_does_the_same_again_and_at_any_batch_size(name: str, norm: No
 )
 def test_a_warm_start_goes_on_where_another_search_ended(attack: Attack, norm: Norm) -> None:
     classifier, (images, labels, indices) = small_classifier().eval(), some_digits()
-    threat = ThreatModel(norm, RADIUS[norm])
+    threat = ThreatModel(norm, 2 * RADIUS[norm])
     first = run_attack(classifier, images, labels, attack, [threat], rng=Randomness(0, indices), precision="float32")
     with torch.no_grad():
         rows = ((first.min_norm > 0) & first.broken).nonzero().squeeze(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scipy import stats
@@ -99,12 +101,11 @@ def test_with_a_probability_some_images_are_mixed_among_themselves() -> None:
 
 @pytest.mark.parametrize("name", MIXINGS)
 def test_training_takes_soft_labels(name: str, quick: Recipe, some_digits: Split, validation_digits: Split) -> None:
-    recipe = Recipe(**{**quick.to_dict(), "members": (), "augmentation": {name: {"alpha": 1.0, "probability": 0.5}}})
+    recipe = replace(quick, augmentation={name: {"alpha": 1.0, "probability": 0.5}})
     assert fit(recipe, some_digits, validation_digits, 10, seed=0).accuracy > 0.7
     soft = Split(some_digits.images, one_hot(some_digits.labels, 10).float())
-    plain = Recipe(**{**quick.to_dict(), "members": ()})
-    hard_accuracy = fit(plain, some_digits, validation_digits, 10, seed=0).accuracy
-    assert fit(plain, soft, validation_digits, 10, seed=0).accuracy == pytest.approx(hard_accuracy, abs=0.02)
+    hard_accuracy = fit(quick, some_digits, validation_digits, 10, seed=0).accuracy
+    assert fit(quick, soft, validation_digits, 10, seed=0).accuracy == pytest.approx(hard_accuracy, abs=0.02)
 
 
 def test_every_operation_of_augmix_comes_about_equally_often() -> None:

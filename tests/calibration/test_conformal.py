@@ -46,7 +46,8 @@ def test_the_band_holds_the_coverage_of_both_draws(fitted_on: int, measured_on: 
     low, high = coverage_band(fitted_on, measured_on, 0.1) or (0.0, 0.0)
     thresholds = [conformal_quantile(rng.random(fitted_on), 0.1) for _ in range(1000)]
     shares = np.array([(rng.random(measured_on) <= threshold).mean() for threshold in thresholds])
-    assert ((low <= shares) & (shares <= high)).mean() == pytest.approx(0.95, abs=0.02)
+    # Shares of 200 come in steps, so the band holds a little more.
+    assert 0.93 <= ((low <= shares) & (shares <= high)).mean() <= 0.985
     assert low < 0.9 < high
     assert coverage_band(5, 100, 0.1) is None
 

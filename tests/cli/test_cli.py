@@ -180,7 +180,7 @@ def test_any_importable_classifier_is_measured(hardy: Hardy, tmp_path: Path) -> 
         ("train compact --out OUT --data DATA --device abacus", "device 'abacus' cannot be used"),
         ("train compact --out OUT --data-dir nowhere", "nowhere"),
         ("train compact --out DATA --data DATA", "is a file; a run needs a folder"),
-        ("evaluate", "Missing argument"),
+        ("evaluate", "name a classifier"),
         ("evaluate nowhere", "no subject 'nowhere'"),
         ("evaluate helpers.classifiers.SmallNet --out OUT", "do you mean helpers.classifiers:SmallNet?"),
         ("evaluate helpers.classifiers:nobody --out OUT", "module 'helpers.classifiers' has no 'nobody'"),

@@ -264,11 +264,11 @@ def test_what_cannot_be_measured_on_is_refused(settings: dict, message: str) -> 
         in_memory(color_classifier(), settings.pop("data"), **settings)
 
 
-def test_a_bar_is_drawn_on_standard_error_unless_told_not_to(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_told_on_standard_error_unless_told_not_to(capsys: pytest.CaptureFixture[str]) -> None:
     hardy.evaluate(color_classifier(), color_images(30), properties=["accuracy"], device="cpu")
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert re.search(r"measuring .* 3/3 predict on data/test", captured.err)
+    assert re.search(r"measuring .*3/3 predict on data/test", captured.err)
     in_memory(color_classifier(), color_images(30), properties=["accuracy"])
     assert capsys.readouterr() == ("", "")
 

@@ -110,7 +110,7 @@ def test_calibration_is_honest_within_chance_and_judged_beyond():
 
     assert calibration(0.2, 0.05, 0.0).words == "honest within chance"
     assert calibration(0.2, 0.05 - TINY, 0.2).words == "honest within chance"
-    assert calibration(0.2, 0.05 - TINY, 0.2 - TINY).words == "20.00 % off on average"
+    assert calibration(0.2, 0.05 - TINY, 0.2 - TINY).words == "20 % off on average"
     levels = [calibration(value, 0.0, 0.0).level for value in (0.01, 0.01 + TINY, 0.05, 0.05 + TINY)]
     assert levels == ["good", "fair", "fair", "poor"]
 

@@ -129,7 +129,8 @@ def _difference(
         return Difference(key, number, difference, None, None, paired) if np.isfinite(difference) else None
     shares = before.successes is not None and after.successes is not None
     if shares:
-        intervals = [interval_of(it, value, lambda: np.empty(0)) for it, value in zip((before, after), values, strict=True)]
+        none = np.empty(0)
+        intervals = [interval_of(it, value, lambda: none) for it, value in zip((before, after), values, strict=True)]
         correlation, p_value = _of_shares(before, after, paired)
     else:
         # The same resamples for both where they are paired.
