@@ -234,13 +234,13 @@ def sets(_: int) -> Iterator[Case]:
 
             def size(rng: Generator, n=n, rare=rare) -> Ends:
                 values = 1.0 + rng.binomial(9, 0.5, n) * (rng.random(n) < rare)
-                return (*bounded_interval(values.mean(), values.var() / n, 10 / n, 10.0), 1 + 4.5 * rare)
+                return _ends(bounded_interval(values.mean(), values.var() / n, 10 / n, 10.0), 1 + 4.5 * rare)
 
             yield Case("mean set size", f"{rare:g} of several classes", f"{n:,}", size)
 
             def flips(rng: Generator, n=n, rare=rare) -> Ends:
                 values = rng.binomial(14, 0.2, n) / 14 * (rng.random(n) < rare)
-                return (*bounded_interval(values.mean(), values.var() / n, 1 / n), 0.2 * rare)
+                return _ends(bounded_interval(values.mean(), values.var() / n, 1 / n), 0.2 * rare)
 
             yield Case("flip rate", f"{rare:g} of images flip", f"{n:,}", flips)
 
@@ -296,13 +296,13 @@ def differences(resamples: int) -> Iterator[Case]:
                 bounded_interval(value, float(it.var()), metric.event, metric.top)
                 for value, it, metric in zip(values, drawn, metrics, strict=True)
             )
-            correlation, _ = _of_resamples(*drawn, values[1] - values[0], True)
+            correlation, _ = _of_resamples(drawn[0], drawn[1], values[1] - values[0], True)
             return _ends(mover(values[0], a, values[1], b, correlation), 0.0)
 
         def verdict_of_losses(rng: Generator, losses=losses) -> Ends:
             metrics, drawn = losses(rng)
             values = [it.compute(np.ones(it.n)) for it in metrics]
-            return 0.05, 1.0, max(_of_resamples(*drawn, values[1] - values[0], True)[1], 1e-12)
+            return 0.05, 1.0, max(_of_resamples(drawn[0], drawn[1], values[1] - values[0], True)[1], 1e-12)
 
         yield Case("difference of paired means", "equal, heavy tails", f"{n:,}", of_losses)
         yield Case("p-value of equal means", "equal, heavy tails", f"{n:,}", verdict_of_losses)

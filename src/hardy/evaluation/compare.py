@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,8 +165,8 @@ def _of_shares(before: Metric, after: Metric, paired: bool) -> tuple[float, floa
     from scipy.stats import fisher_exact
 
     table = [[int(it.sum()), int((~it).sum())] for it in (first, second)]
-    _, p_value = fisher_exact(table)
-    return 0.0, float(p_value)
+    tested: Any = fisher_exact(table)
+    return 0.0, float(tested.pvalue)
 
 
 def _of_resamples(
