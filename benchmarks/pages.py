@@ -197,7 +197,7 @@ def ask(
     bundle: Bundle, name: str, pictures: list[Picture], labels: NDArray[np.int64] | None = None
 ) -> dict[str, float]:
     """What share is answered, and of digits how many are answered right and wrong."""
-    seen = concatenate([preprocess(torch.from_numpy(it).float()[None] / 255) for it in pictures])
+    seen = concatenate([preprocess(torch.tensor(it, dtype=torch.float32)[None] / 255) for it in pictures])
     decisions = bundle.answer(seen)
     found = {"n": len(pictures), "answered": float(decisions.answered.mean())}
     text = f"{name:28s} answered {found['answered']:6.1%} of {len(pictures)}"

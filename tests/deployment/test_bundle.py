@@ -111,7 +111,7 @@ def test_a_scorecard_comes_along(run: Path, tmp_path: Path) -> None:
     (tmp_path / "scorecard.json").write_text("{}")
     write_bundle(tmp_path / "bundle", small_bundle(run, alpha=0.1), "card", tmp_path / "scorecard.json")
     assert (tmp_path / "bundle" / "scorecard.json").read_text() == "{}"
-    assert load_bundle(tmp_path / "bundle").manifest.detector == "energy"
+    assert load_bundle(tmp_path / "bundle").manifest.detector == "discriminator"
 
 
 def test_a_bundle_is_a_subject(made: Path, run: Path) -> None:

@@ -13,7 +13,7 @@ from hardy.cli.options import DataDir, Ood
 def bundle(
     run: Annotated[Path, typer.Argument(help="The folder of a trained run.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    detector: Annotated[str, typer.Option(help="The OOD detector; 'hardy list scores' shows them.")] = "energy",
+    detector: Annotated[str, typer.Option(help="The OOD detector; 'hardy list scores' shows them.")] = "discriminator",
     target_refusal: Annotated[float, typer.Option(help="The share of validation images that may be refused.")] = 0.01,
     alpha: Annotated[
         float | None,

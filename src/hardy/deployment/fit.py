@@ -52,7 +52,7 @@ from hardy.synthetic.photos import DIGITS, Photos, blank_photos, drawn_photos, n
 from hardy.validation import Images
 
 CALIBRATOR = "temperature"
-DETECTOR = "energy"
+DETECTOR = "discriminator"
 PREDICTION_SETS = "lac"
 ALPHA = 0.005
 TARGET_REFUSAL = 0.01
@@ -113,7 +113,7 @@ def fit_bundle(
         >>> from hardy.deployment.fit import fit_bundle
         >>> bundle = fit_bundle(run, alpha=0.1)
         >>> bundle.manifest.detector
-        'energy'
+        'discriminator'
     """
     path = run.path if isinstance(run, Run) else Path(run)
     possible = [name for name, it in DETECTORS.items() if not it.of_mistakes and it.needs != "gradients"]
