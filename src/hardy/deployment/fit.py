@@ -47,7 +47,7 @@ from hardy.ood.features import concatenate as joined
 from hardy.rng import Randomness
 from hardy.runs import Run, load_trained, training_facts
 from hardy.synthetic.glyphs import EXPOSURE_FONTS, LETTERS
-from hardy.synthetic.outliers import OUTLIERS, outliers_by_family
+from hardy.synthetic.outliers import FITTING_FAMILIES, OUTLIERS, outliers_by_family
 from hardy.synthetic.photos import DIGITS, Photos, blank_photos, drawn_photos, noise_photos
 from hardy.validation import Images
 
@@ -65,6 +65,9 @@ OUTLIERS_PER_FAMILY = 1000
 
 IMAGES_PER_KIND = 500
 """Synthetic outliers of each family, photos of blank paper, and images of noise."""
+
+# What belongs to no class whatever the classes are; a disc, or an image turned or mirrored, may well belong to one.
+OF_NO_CLASS = ("pieces", "textures", "noise", "gray_crops", "permuted_pixels", "glyphs", "strokes", "spliced")
 
 VARIANTS = 6
 """How often each letter and each digit is drawn in each font."""
@@ -233,6 +236,8 @@ def estimate_refusal(bundle: Bundle, validation: Dataset) -> list[RefusalEstimat
     form = bundle.manifest.preprocessing.form
     estimates = []
     for family, outliers in OUTLIERS.items():
+        if form == "resize" and family not in OF_NO_CLASS:
+            continue
         synthetic = outliers.function(images, streams.fold(family))
         refused = ~bundle.answer(as_seen(synthetic, form)).answered
         role = "held out" if outliers.held_out else "fitted"
@@ -292,7 +297,8 @@ def as_seen(images: Images, form: Form) -> Preprocessed:
 def _outliers(images: Images, streams: Randomness, form: Form) -> dict[str, Preprocessed]:
     """What the network sees of synthetic outliers, per family, but of those without foreground, which are refused."""
     found = {}
-    for name, made in outliers_by_family(images, streams).items():
+    families = [name for name in FITTING_FAMILIES if form == "mnist" or name in OF_NO_CLASS]
+    for name, made in outliers_by_family(images, streams, families).items():
         shown = as_seen(made, form)
         if shown.foreground.any():
             found[name] = Preprocessed(*(part[shown.foreground] for part in shown))
