@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from hardy.data import load_dataset
@@ -201,3 +202,12 @@ def test_a_large_disc_stays_filled() -> None:
     for radius in (0.2, 0.3):
         disc = torch.where(torch.hypot(x, y) < radius, 0.1, 0.9)[None]
         assert preprocess(disc).images[0, 0, 9:19, 9:19].min() > 0.8
+
+
+def test_small_digits_that_reach_two_borders_keep_their_polarity() -> None:
+    """Of 8x8, light on dark: what lies around them covers most of the border, so it is no digit cropped to its ink."""
+    gray = torch.from_numpy(load_digits().images[:200] / 16).float()
+    turned = [preprocess(images).images for images in (gray, 1 - gray)]
+    wanted = preprocess(gray, "light").images
+    for images in turned:
+        assert ((images - wanted).abs().amax((1, 2, 3)) < 0.02).float().mean() > 0.97

@@ -60,6 +60,9 @@ EVEN = 0.35
 # Of an image: less paper than this shows nothing of its noise.
 MIN_PAPER = 0.02
 
+# Of the pixels of an image's border.
+MOST_OF_BORDER = 0.5
+
 _BORDER = 0.125
 _ROUNDS = 6
 _CHUNK = 2000
@@ -222,7 +225,9 @@ def _standing_out(signed: Tensor, smooth: Tensor, sign: int, smoothing: int) -> 
     left, right = _extent(mask.any(1))
     longer = torch.maximum(bottom - top, right - left)
     present = (high - low >= MIN_CONTRAST + MIN_CONTRAST_TO_NOISE * noise) & (longer >= MIN_SIZE * max(height, width))
-    cropped = torch.from_numpy((pieces == 1) & (whole == 1)) & present
+    # Of a digit that was cut out, some strokes end at the border; what covers most of the border is background.
+    border = torch.cat([mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1]], dim=1).float().mean(1)
+    cropped = torch.from_numpy((pieces == 1) & (whole == 1)) & present & (border < MOST_OF_BORDER)
     return _StandingOut(foreground, mask, present, cropped)
 
 
