@@ -32,7 +32,7 @@ def manifest(text: str) -> Any:
             fitted_on=text,
             target_refusal=0.02,
         ),
-        refusal_estimates=[SimpleNamespace(kind=text, rate=0.9, low=0.8, high=0.95, n=1234)],
+        refusal_estimates=[SimpleNamespace(kind=text, rate=0.9, low=0.8, high=0.95, n=1234, role="held out")],
         fitted_on={text: text},
     )
 
