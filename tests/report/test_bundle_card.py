@@ -44,7 +44,7 @@ def rendered(text: str) -> str:
 def test_the_card_of_a_bundle_says_when_it_abstains_and_what_it_refuses():
     html = rendered("blank pages")
     assert html.count("<table>") == 2
-    assert html.count("<td") == 4 * len(RULES) + 4
+    assert html.count("<td") == 4 * len(RULES) + 5
     for said in (
         "above 1.5",
         "below 0.5000",
@@ -59,4 +59,4 @@ def test_the_card_of_a_bundle_is_inert():
     html = rendered(f"{NASTY}\n# other | cell")
     assert "<script" not in html
     assert html.count("<h1>") == 1
-    assert html.count("<td") == 4 * len(RULES) + 4
+    assert html.count("<td") == 4 * len(RULES) + 5
