@@ -206,7 +206,8 @@ def test_a_large_disc_stays_filled() -> None:
 
 def test_small_digits_that_reach_two_borders_keep_their_polarity() -> None:
     """Of 8x8, light on dark: what lies around them covers most of the border, so it is no digit cropped to its ink."""
-    gray = torch.from_numpy(load_digits().images[:200] / 16).float()
+    values, _ = load_digits(return_X_y=True)
+    gray = torch.from_numpy(values[:200].reshape(-1, 8, 8) / 16).float()
     turned = [preprocess(images).images for images in (gray, 1 - gray)]
     wanted = preprocess(gray, "light").images
     for images in turned:
