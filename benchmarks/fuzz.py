@@ -241,7 +241,10 @@ def read_in_turn(sound: Path, connection: Connection) -> None:
     formats = formats_of(sound)
     connection.send("ready")
     while True:
-        name, folder = connection.recv()
+        try:
+            name, folder = connection.recv()
+        except EOFError:
+            return
         came, trace = "read", ""
         try:
             formats[name].mend(folder)

@@ -35,7 +35,10 @@ def write_in_turn(run: Path, data: str, connection: Connection) -> None:
     torch.set_num_threads(1)
     connection.send("ready")
     while True:
-        out, seed = connection.recv()
+        try:
+            out, seed = connection.recv()
+        except EOFError:
+            return
         try:
             measured(run, data, out, seed)
             connection.send("")
