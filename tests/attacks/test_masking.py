@@ -190,3 +190,15 @@ def test_a_stand_in_answers_as_its_classifier_and_has_a_gradient(mask: str) -> N
         assert torch.equal(logits, classifier(images))
     assert (gradient.flatten(1) != 0).any(1).double().mean() > 0.8
     assert torch.is_grad_enabled()
+
+
+def test_a_gradient_that_is_merely_small_hides_nothing() -> None:
+    images, labels, indices = some_digits(24)
+    broken = []
+    for factor in (1.0, 1e-38, 1e-45):
+        before = {"before": lambda images, factor=factor: Backward.apply(images, factor)}
+        classifier = with_gradient(Around(small_classifier(), **before).eval(), images)  # type: ignore[arg-type]
+        words, outcome, _ = attacked(classifier, images, labels, indices)
+        assert not words
+        broken.append(int(outcome.broken.sum()))
+    assert min(broken) >= broken[0] - 1
