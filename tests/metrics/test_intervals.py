@@ -162,7 +162,7 @@ def test_few_heavy_losses_are_covered() -> None:
         values = 0.01 + rng.exponential(2.0, 400) * (rng.random(400) < 0.01)
         low, high = bounded_interval(values.mean(), values.var() / 400, values.max() / 400, math.inf)
         covered.append(low <= 0.03 <= high)
-    # Of four exponential losses no interval can know the mean well; the usual one covers in 70 %.
+    # Short of 95 %: four exponential losses say too little of their mean.
     assert np.mean(covered) >= 0.84
 
 
