@@ -160,10 +160,10 @@ def test_few_heavy_losses_are_covered() -> None:
     covered = []
     for _ in range(300):
         values = 0.01 + rng.exponential(2.0, 400) * (rng.random(400) < 0.01)
-        low, high = bounded_interval(values.mean(), values.var() / 400, values.max() / 400, math.inf)
+        # As for the cross-entropy, an event is the largest loss there could be, not the largest that was seen.
+        low, high = bounded_interval(values.mean(), values.var() / 400, 20 / 400, math.inf)
         covered.append(low <= 0.03 <= high)
-    # Short of 95 %: four exponential losses say too little of their mean.
-    assert np.mean(covered) >= 0.84
+    assert np.mean(covered) >= 0.92
 
 
 @pytest.mark.parametrize(

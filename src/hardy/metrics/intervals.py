@@ -105,7 +105,7 @@ def bounded_interval(value: float, variance: float, event: float, top: float = 1
 
     It is Clopper and Pearson's interval of a share of as many examples as would give that variance (Korn and Graubard,
     Survey Methodology 1998). Sampling may have missed an event altogether, so a tenth of one is added, and a whole one
-    where nothing bounds it, or where none was seen; there the interval is exact.
+    where none was seen; there the interval is exact.
 
     Args:
         value: from 0 to ``top``; beyond, as by rounding, it counts as the end.
@@ -128,10 +128,8 @@ def bounded_interval(value: float, variance: float, event: float, top: float = 1
         high = -event * math.log(tail) if math.isinf(top) else top * (1.0 - tail ** (event / top))
         return Interval(0.0, high)
     low = min(value, _quantile(tail, value, variance, top))
-    # Where nothing bounds an event, those that were seen say little of the largest.
-    unseen = 1.0 if math.isinf(top) else _UNSEEN
-    more = value + unseen * event
-    return Interval(low, max(value, _quantile(1.0 - tail, more, variance + unseen * event**2, top)))
+    more = value + _UNSEEN * event
+    return Interval(low, max(value, _quantile(1.0 - tail, more, variance + _UNSEEN * event**2, top)))
 
 
 def _quantile(level: float, mean: float, variance: float, top: float) -> float:
