@@ -130,6 +130,29 @@ def test_the_edge_of_the_pixel_range_is_used(norm: str) -> None:
             assert float(change.norm(2 if norm == "l2" else 1)) <= ball.radius * 1.001
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_no_image_moves_has_no_minimum_but_0(norm: str) -> None:
+    ball = Ball(torch.rand(1, *SHAPE), ThreatModel(norm, 0.5))  # type: ignore[arg-type]
+    found, at = ball.minimum(torch.stack([torch.zeros(1, 36), torch.full((1, 36), 1e-33)], 1))
+    assert bool((found.abs() < 1e-20).all())
+    assert bool(at.isfinite().all())
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_a_pixel_that_is_copied_moves_all_of_its_copies(norm: str) -> None:
+    """Three copies whose weights agree: the sum falls three times as far as that of one."""
+
+    class Copied(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.expand(-1, 3, -1, -1).flatten(1) @ torch.ones(108, 2)
+
+    (network,) = trace(Copied(), SHAPE).networks
+    ball = Ball(torch.full((1, *SHAPE), 0.5), ThreatModel(norm, 0.1))  # type: ignore[arg-type]
+    exact = 3 * 0.1 * (6 if norm == "l2" else 1)
+    lower = interval_boxes(network, ball).values[-1].lower[0, 0]
+    assert exact <= 54 - float(lower) < 1.01 * exact
+
+
 def _minimum(weight: np.ndarray, image: np.ndarray, norm: str, radius: float) -> float:
     if norm == "l1":
         size = len(weight)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hardy.certification.bounds import Ball, box_minimum, crown, crown_boxes, interval_boxes, margin_weights
 from hardy.certification.trace import Network, operations_of, record
-from hardy.models import Ensemble
+from hardy.models import Ensemble, InputRamps
 from hardy.threats import ThreatModel
 from hardy.validation import Images, Logits
 
@@ -36,6 +36,18 @@ class Residual(nn.Module):
         return self.head(nn.functional.dropout(x, training=self.training)).log_softmax(1)
 
 
+class Copied(nn.Module):
+    """Gray images for weights of color ones: each pixel goes into three channels, each with its normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3 * 36, 3)
+
+    def forward(self, images: Images) -> Logits:
+        means = torch.tensor([0.1, 0.3, 0.5]).reshape(1, 3, 1, 1)
+        return self.head((images.expand(-1, 3, -1, -1) + images - means).flatten(1))
+
+
 def _dense(activation: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), activation, nn.Linear(8, 8), activation, nn.Linear(8, 3))
 
@@ -55,6 +67,8 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
             nn.Hardtanh(),
         )
     },
+    "ramps": lambda: nn.Sequential(InputRamps([0.3, 0.6]), nn.Flatten(), nn.Linear(72, 5), nn.ReLU(), nn.Linear(5, 3)),
+    "copied": Copied,
     "max pool": lambda: _convolutional(nn.MaxPool2d(2, 1, padding=1)),
     "average pool": lambda: _convolutional(nn.AvgPool2d(2)),
     "residual": Residual,

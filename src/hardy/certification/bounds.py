@@ -81,7 +81,8 @@ class Ball:
         """By Lagrange's dual, which is a bound for any multiplier; the best of three."""
         start = _dot(weights, images.expand_as(weights))
         norm = weights.detach().norm(dim=2, keepdim=True)
-        high = (norm / self.radius).clamp_min(1e-30)
+        # So that the product of both ends is a float32, also where all weights are 0.
+        high = (norm / self.radius).clamp_min(1e-15)
         low = high * 1e-6
         with torch.no_grad():
             for _ in range(_LAMBDA_STEPS):
@@ -158,7 +159,7 @@ def _boxes(network: Network, ball: Ball, refined: int, *, slacks: bool) -> Boxes
                 reach, box = _within_reach(operation, before, ball, inputs[0], box)
             if part.source in boxes:
                 exact.add(number)
-                if part.gain is not None:
+                if part.gain is not None and part.copies == 1:
                     boxes.add(number)
         found.values.append(box)
         found.slacks.append(operation.slack(*inputs) if slacks else None)
@@ -174,7 +175,8 @@ def _within_reach(operation: Affine, before: _Reach, ball: Ball, source: Box, bo
     slack = operation.slack(source)
     error = error if slack is None else error + slack
     if part.gain is not None:
-        return _Reach(center, before.radius * part.gain * (1 + 4 * ROUNDOFF), error), box
+        spread = part.copies ** (0.5 if ball.threat.norm == "l2" else 1.0)
+        return _Reach(center, before.radius * part.gain * spread * (1 + 8 * ROUNDOFF), error), box
     if part.row_norm is None:
         return None, box
     norm = part.row_norm(2 if ball.threat.norm == "l2" else math.inf)

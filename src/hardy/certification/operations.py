@@ -52,6 +52,7 @@ class Linear(NamedTuple):
         row_norm: of the weights that make one output, by the order of the norm; None where the map only scales and
             moves elements.
         gain: where it only scales and moves elements, by how much at most.
+        copies: how many elements one becomes.
     """
 
     source: int
@@ -60,6 +61,7 @@ class Linear(NamedTuple):
     transposed: Callable[[Tensor], Tensor]
     row_norm: Callable[[float], Tensor] | None = None
     gain: float | None = None
+    copies: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -208,8 +208,20 @@ class _Builder(NamedTuple):
             return torch.autograd.grad(found, at, weights, create_graph=torch.is_grad_enabled())[0]
 
         terms = _MOVES[name](shape, tuple(start.shape[1:]), rest)
-        part = Linear(source.number, apply, apply, transposed, gain=None if terms else 1.0)
-        return Affine((part,), constant, terms)
+        # Going back, what was copied is summed, which rounds.
+        copies = start.numel() // math.prod(shape) if name == "expand" else 1
+        part = Linear(source.number, apply, apply, transposed, gain=None if terms else 1.0, copies=copies)
+        return Affine((part,), constant, terms or (copies if copies > 1 else 0))
+
+    def spread(self, source: _Value, shape: tuple[int, ...]) -> _Value:
+        """The value as often as it takes to have this shape."""
+        if self.shapes[source.number] == shape:
+            return source
+        if len(self.shapes[source.number]) != len(shape):
+            raise NoBoundError("no bound is known of spreading a value to more dimensions")
+        self.operations.append(self._moved("expand", torch.ops.aten.expand.default, (source, [_IMAGES, *shape]), {}))
+        self.shapes.append(shape)
+        return _Value(len(self.operations))
 
 
 def _averaged(before: tuple[int, ...], after: tuple[int, ...], _: Any) -> int:
@@ -338,14 +350,19 @@ def _scaled(builder: _Builder, source: _Value, factor: Tensor | float) -> Linear
 def _constant(builder: _Builder, like: _Value, value: Tensor | float) -> Tensor:
     """A constant as it combines with a value, without the dimension of the batch."""
     constant = torch.as_tensor(value, dtype=torch.float32) if not isinstance(value, Tensor) else value.float()
-    shape = builder.shapes[like.number]
-    if constant.ndim > len(shape):
+    if constant.ndim > len(builder.shapes[like.number]):
         if not bool((constant == constant[:1]).all()):
             raise NoBoundError("a constant differs between the images of a batch")
         constant = constant[0]
-    if torch.broadcast_shapes(constant.shape, shape) != torch.Size(shape):
-        raise NoBoundError(f"a constant of shape {tuple(constant.shape)} spreads a value of shape {shape}")
     return constant
+
+
+def _broadcast(builder: _Builder, *operands: Operand) -> list[Operand]:
+    """The operands with their values of one shape, which that of the constants goes into."""
+    largest = max((it for it in operands if isinstance(it, _Value)), key=lambda it: len(builder.shapes[it.number]))
+    found = [it if isinstance(it, _Value) else _constant(builder, largest, it) for it in operands]
+    shape = torch.broadcast_shapes(*(builder.shapes[it.number] if isinstance(it, _Value) else it.shape for it in found))
+    return [builder.spread(it, tuple(shape)) if isinstance(it, _Value) else it for it in found]
 
 
 def _add(builder: _Builder, first: Operand, second: Operand, *, alpha: float = 1) -> Built:
@@ -361,21 +378,19 @@ def _rsub(builder: _Builder, first: Operand, second: Operand, alpha: float = 1) 
 
 
 def _combined(builder: _Builder, *summands: tuple[Operand, float]) -> Built:
-    values = [(it, factor) for it, factor in summands if isinstance(it, _Value)]
-    largest = max((it for it, _ in values), key=lambda it: math.prod(builder.shapes[it.number]))
-    if any(builder.shapes[it.number] != builder.shapes[largest.number] for it, _ in values):
-        raise NoBoundError("no bound is known of a sum of values of different shapes")
-    constants = [factor * _constant(builder, largest, it) for it, factor in summands if not isinstance(it, _Value)]
-    parts = tuple(_scaled(builder, it, factor) for it, factor in values)
+    factors = [factor for _, factor in summands]
+    operands = [*zip(_broadcast(builder, *(it for it, _ in summands)), factors, strict=True)]
+    parts = tuple(_scaled(builder, it, factor) for it, factor in operands if isinstance(it, _Value))
+    constants = [factor * it for it, factor in operands if isinstance(it, Tensor)]
     return [Affine(parts, sum_of(constants) if constants else None, len(summands))]
 
 
 def _mul(builder: _Builder, first: Operand, second: Operand) -> Built:
     if isinstance(first, _Value) and isinstance(second, _Value):
         raise NoBoundError("no bound is known of a product of two values that both depend on the image")
-    source, factor = (first, second) if isinstance(first, _Value) else (second, first)
+    source, factor = _broadcast(builder, *((first, second) if isinstance(first, _Value) else (second, first)))
     assert isinstance(source, _Value)
-    assert not isinstance(factor, _Value)
+    assert isinstance(factor, Tensor)
     return [Affine((_scaled(builder, source, factor),), None, 1)]
 
 
