@@ -57,8 +57,8 @@ def check_images(images: Tensor, where: str = "images") -> None:
 def check_settings(what: str, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
     """Raise :class:`UsageError` unless ``settings`` fit the keyword-only parameters of ``function``.
 
-    None may be missing or unknown, and each is text where the annotation says ``str``, and else a number from 0 up, an
-    integer where it says ``int``.
+    None may be missing or unknown, and each is text where the annotation says ``str``, a mapping where it says
+    ``Steps``, and else a number from 0 up, an integer where it says ``int``.
     """
     signature = inspect.signature(function)
     known = {name: it.annotation for name, it in signature.parameters.items() if it.kind is it.KEYWORD_ONLY}
@@ -70,6 +70,10 @@ def check_settings(what: str, function: Callable[..., Any], settings: Mapping[st
         if known[name] in (str, "str"):
             if not isinstance(value, str):
                 raise UsageError(f"{what}: {name} is {value!r}; it is text")
+            continue
+        if known[name] == "Steps":
+            if not isinstance(value, Mapping):
+                raise UsageError(f"{what}: {name} is {value!r}; it is a mapping of augmentations to their settings")
             continue
         whole = known[name] in (int, "int")
         if not _is_number(value) or (whole and value != int(value)):

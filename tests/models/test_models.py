@@ -13,10 +13,12 @@ import torch
 from helpers.docs import run_examples
 from torch import Tensor, nn
 
+from hardy.data import load_dataset
 from hardy.errors import UsageError
 from hardy.models import (
     MODELS,
     Ensemble,
+    InputLevels,
     InputRamps,
     SimpleNet,
     build_model,
@@ -109,6 +111,32 @@ def test_ramps_are_cut_and_gradients_pass_straight_through_on_request(learnable:
     assert passed.flatten().tolist() == [4.0, 4.0, 4.0, 4.0]
     assert not ramps.straight_through
     assert all(it.requires_grad == learnable for it in ramps.parameters())
+
+
+def test_levels_change_nothing_within_the_ball_around_a_digit_and_have_no_gradient_of_their_own() -> None:
+    digits = load_dataset("mnist/validation").floats(torch.arange(50))
+    levels = InputLevels(0.33)
+    corners = 0.3 * (2.0 * (images(50) > 0.5) - 1.0)
+    for moved in (
+        digits,
+        (digits + corners).clamp(0.0, 1.0),
+        (digits - 0.3).clamp_min(0.0),
+        (digits + 0.3).clamp_max(1.0),
+    ):
+        leaf = moved.requires_grad_()
+        torch.testing.assert_close(levels(leaf), leaf)
+        (gradient,) = torch.autograd.grad(levels(leaf).sum(), leaf)
+        torch.testing.assert_close(gradient, torch.ones_like(leaf))
+
+
+def test_levels_lower_gray_paper_and_raise_faint_ink_up_to_the_margin() -> None:
+    digits = load_dataset("mnist/validation").floats(torch.arange(50))
+    levels = InputLevels(0.3)
+    torch.testing.assert_close(levels(0.5 + 0.5 * digits), 0.3 + 0.5 * digits)
+    faint = 0.2 * digits / digits.amax((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(levels(faint), 3.5 * faint)
+    assert levels(torch.zeros(1, 1, 28, 28)).isfinite().all()
+    assert levels(digits / 100).amax() <= 0.051
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu"])

@@ -26,6 +26,7 @@ from hardy.training.losses import (
     msd,
     register_loss,
     trades,
+    views,
     worst_norm,
 )
 
@@ -94,6 +95,24 @@ def test_a_single_step_of_twice_the_radius_reaches_the_worst_corner(progress: fl
     corner = given.images + eps * torch.where(given.targets == 0, 1, -1).reshape(-1, 1, 1, 1) * direction
     torch.testing.assert_close(seen[-1], corner)
     torch.testing.assert_close(loss, nn.functional.cross_entropy(model(corner), given.targets))
+
+
+def test_views_are_augmented_and_the_images_of_other_losses_are_not() -> None:
+    model, given = seeded_linear(3, 6), batch(side=6)
+    seen = asked(model)
+    loss = views(model, given, augmentation={"invert": {}})
+    torch.testing.assert_close(seen[0], 1 - given.images)
+    torch.testing.assert_close(loss, cross_entropy(model, replace(given, images=1 - given.images)))
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "message"),
+    [({"blurr": {}}, "unknown augmentation 'blurr'"), ({"mixup": {"alpha": 1.0}}, "keep the label"), (3, "a mapping")],
+)
+def test_views_that_cannot_be_made_are_refused(augmentation: Any, message: str, some_digits: Split) -> None:
+    recipe = replace(PLAIN, objectives=(Objective("views", {"augmentation": augmentation}),))
+    with pytest.raises(UsageError, match=message):
+        fit(recipe, some_digits, some_digits, 10, seed=0)
 
 
 def test_free_training_takes_its_steps_with_the_gradients_of_training() -> None:

@@ -13,7 +13,7 @@ from hardy.errors import UsageError, unknown
 from hardy.models.compact import Compact, Size, Strided
 from hardy.models.ensemble import Ensemble
 from hardy.models.prediction import Examples, as_images, batches_of, device_of, predict_logits
-from hardy.models.ramps import InputRamps, straight_through
+from hardy.models.ramps import InputLevels, InputRamps, straight_through
 from hardy.models.study import ACTIVATIONS, SIMPLE_NETS, SimpleNet, StudyCNN
 from hardy.registry import Registry
 
@@ -23,6 +23,7 @@ __all__ = [
     "Compact",
     "Ensemble",
     "Examples",
+    "InputLevels",
     "InputRamps",
     "SimpleNet",
     "Strided",

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from hardy.models.ramps import InputRamps
+from hardy.models.ramps import InputLevels, InputRamps
 from hardy.validation import Images, Logits
 
 Size: TypeAlias = int | Sequence[int]
@@ -79,6 +79,7 @@ class Strided(nn.Module):
         ramps: centers of clipped ramps at the input, see :class:`InputRamps`; none by default.
         slope: of the ramps.
         learn_ramps: train the ramps' centers and slopes.
+        levels: margin of an input layer before the ramps, see :class:`InputLevels`; 0 leaves it out.
         steady_boxes: begin with weights so small that interval bounds neither grow nor shrink from layer to layer,
             which training by such bounds starts from (Shi et al., NeurIPS 2021, arXiv:2103.11429).
     """
@@ -96,11 +97,13 @@ class Strided(nn.Module):
         ramps: Sequence[float] = (),
         slope: float = 2.0,
         learn_ramps: bool = False,
+        levels: float = 0.0,
         steady_boxes: bool = False,
     ) -> None:
         super().__init__()
         pixels = math.prod(sides(size, lambda side: side // 4))
         self.ramps = InputRamps(ramps, slope=slope, learnable=learn_ramps) if ramps else nn.Identity()
+        self.levels = InputLevels(levels) if levels else nn.Identity()
         self.conv1 = nn.Conv2d(channels * max(1, len(ramps)), width, 4, stride=2, padding=1)
         self.conv2 = nn.Conv2d(width, 2 * width, 4, stride=2, padding=1)
         self.hidden = nn.Linear(2 * width * pixels, hidden)
@@ -113,7 +116,7 @@ class Strided(nn.Module):
                     nn.init.normal_(layer.weight, std=math.sqrt(2 * math.pi) / layer.weight[0].numel())
 
     def forward(self, images: Images) -> Logits:
-        x = self.after1(self.conv1(self.ramps(images)))
+        x = self.after1(self.conv1(self.ramps(self.levels(images))))
         x = self.after2(self.conv2(x))
         # Channels last: in that layout nothing is copied, and the gradient comes back in the order that it went.
         return self.head(nn.functional.relu(self.hidden(x.permute(0, 2, 3, 1).flatten(1))))

@@ -1,4 +1,4 @@
-"""An input layer of clipped ramps: each pixel as how far it has come up each of several slopes."""
+"""Input layers that an linf ball cannot move far: clipped ramps, and levels that are set right beyond the ball only."""
 
 from __future__ import annotations
 
@@ -31,6 +31,37 @@ class InputRamps(nn.Module):
         ramps = (slopes * (images.unsqueeze(2) - centers) + 0.5).flatten(1, 2)
         cut = ramps.clamp(0.0, 1.0)
         return ramps + (cut - ramps).detach() if self.straight_through else cut
+
+
+class InputLevels(nn.Module):
+    """Take a bright background away and stretch a faint image, but only as far as no attack within the ball could go.
+
+    The background is the morphological opening: what is left of the image after the minimum and then the maximum over
+    square windows that are wider than a stroke. What of it exceeds ``margin`` is taken away; then an image whose
+    brightest value is below 1 - ``margin`` is multiplied until it is there. Around a digit of full
+    contrast on black both change nothing within an linf ball of radius ``margin``: the layer is the identity there and
+    gives an attacker nothing. But fog, gray paper and faint ink become a digit again.
+
+    Args:
+        margin: radius of the ball.
+        window: side of the windows, odd; cut off at the border.
+        gain: by which a faint image is multiplied at most.
+    """
+
+    def __init__(self, margin: float, *, window: int = 11, gain: float = 5.0) -> None:
+        super().__init__()
+        self.margin, self.window, self.gain = margin, window, gain
+
+    def forward(self, images: Images) -> Images:
+        background = self._highest(-self._highest(-images))
+        lowered = images - nn.functional.relu(background - self.margin)
+        brightest = lowered.amax((1, 2, 3), keepdim=True)
+        return lowered * ((1 - self.margin) / brightest.clamp_min(1e-6)).clamp(1.0, self.gain)
+
+    def _highest(self, images: Images) -> Images:
+        side, reach = self.window, self.window // 2
+        rows = nn.functional.max_pool2d(images, (side, 1), 1, (reach, 0))
+        return nn.functional.max_pool2d(rows, (1, side), 1, (0, reach))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hardy.augmentations import check_augmentation, mixes
 from hardy.errors import UsageError
 from hardy.threats import ThreatModel
 from hardy.training.losses import LOSSES, Batch
@@ -138,6 +139,10 @@ def _check_objective(objective: Objective, epochs: int, label_smoothing: float, 
     if settings.get("ramp", 0) > 1:
         raise UsageError(f"{what}: ramp is {settings['ramp']:g}: eps would still be growing at the end of training; "
                          "it is a share of training, from 0 to 1")  # fmt: skip
+    own = settings.get("augmentation", {})
+    check_augmentation(own)
+    if mixes(own):
+        raise UsageError(f"{what}: its views keep the label of their image; leave out mixup and cutmix")
     if any(threat.norm == "l0" for threat in threats):
         raise UsageError(f"{what} has no step in l0; it trains in linf, l2 and l1")
     if "linf" in loss.parameters and not threats:

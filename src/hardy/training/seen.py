@@ -30,6 +30,9 @@ def seen_in_training(recipe: Recipe, data: str, data_dir: str | Path | None = No
     sources = sorted({str(it.settings["source"]) for one in recipe.networks for it in _exposed(one)})
     named = [source for source in sources if not is_synthetic(source)]
     augmented = {name for one in recipe.networks for name in _names(one.augmentation)}
+    augmented |= {
+        name for one in recipe.networks for it in one.objectives for name in _names(it.settings.get("augmentation", {}))
+    }
     augmented |= {"augmix" for one in recipe.networks for it in one.objectives if it.loss == "consistency"}
     imitated = {family for name in augmented for family in _FAMILIES.get(name, (name,))}
     return {

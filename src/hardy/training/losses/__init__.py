@@ -9,6 +9,7 @@ from hardy.training.losses.exposure import energy_margin, exposure
 from hardy.training.losses.interval import interval
 from hardy.training.losses.loss import LOSSES, Batch, Loss, LossFunction, register_loss
 from hardy.training.losses.multi_norm import eat, mean_norm, msd, worst_norm
+from hardy.training.losses.views import views
 
 __all__ = [
     "LOSSES",
@@ -28,5 +29,6 @@ __all__ = [
     "msd",
     "register_loss",
     "trades",
+    "views",
     "worst_norm",
 ]
