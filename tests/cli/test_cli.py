@@ -20,12 +20,25 @@ from hardy import __version__
 from hardy.attacks import ATTACKS
 from hardy.cli.listing import KINDS
 from hardy.cli.main import main
-from hardy.data import DATASETS
+from hardy.data import DATASETS, load_dataset
 from hardy.evaluation.properties import PROPERTIES
 from hardy.evaluation.scorecard import Scorecard
 from hardy.training.recipes import RECIPES
 
-VERBS = ("demo", "train", "evaluate", "attack", "bundle", "predict", "report", "compare", "study", "list", "data")
+VERBS = (
+    "demo",
+    "train",
+    "evaluate",
+    "attack",
+    "bundle",
+    "export",
+    "predict",
+    "report",
+    "compare",
+    "study",
+    "list",
+    "data",
+)
 
 
 class Called(NamedTuple):
@@ -342,3 +355,23 @@ def test_an_attack_says_what_makes_its_figure_suspect_and_goes_on(hardy: Hardy, 
     assert found["eps"] == 0.3
     assert found["robust_accuracy"] > 0.5 > found["around_masking"]["robust_accuracy"]
     assert found["warnings"]
+
+
+def test_an_export_holds_the_images_in_the_order_of_measuring(hardy: Hardy, tmp_path: Path) -> None:
+    out = tmp_path / "verify"
+    call = ["export", "helpers.classifiers:rounded_classifier", "--vnnlib", out, "--eps", "1/10"]
+    assert hardy(*call, "--norm", "l2").status == 2
+    assert hardy(*call, "--start", 10_000).status == 2
+    assert not out.exists()
+    refused = hardy(*call)
+    assert refused.status == 2
+    assert "'round' has no form in ONNX" in refused.err
+    call[1] = "helpers.classifiers:SmallNet"
+    written = hardy(*call, "--start", 2, "--count", 3)
+    assert written.status == 0, written.err
+    assert "3 properties at linf 0.1" in written.out
+    facts = json.loads((out / "export.json").read_text())
+    assert [row["index"] for row in facts["images"]] == load_dataset("mnist/test").measuring_order()[2:5].tolist()
+    again = hardy(*call)
+    assert again.status == 2
+    assert "not empty" in again.err

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from hardy.certification.certify import VERDICTS, Bounds, Certificates, Effort, Verdict, bounds, certify
 from hardy.certification.confidence import confidence_bounds
+from hardy.certification.onnx import NoOnnxError, onnx_model
 from hardy.certification.smoothing import Smoothed, smooth
 from hardy.certification.trace import NoBoundError, reason_without_bounds
+from hardy.certification.vnnlib import write_vnnlib
 
 __all__ = [
     "VERDICTS",
@@ -23,11 +25,14 @@ __all__ = [
     "Certificates",
     "Effort",
     "NoBoundError",
+    "NoOnnxError",
     "Smoothed",
     "Verdict",
     "bounds",
     "certify",
     "confidence_bounds",
+    "onnx_model",
     "reason_without_bounds",
     "smooth",
+    "write_vnnlib",
 ]

@@ -311,7 +311,7 @@ def box_minimum(network: Network, boxes: Boxes, weights: Tensor) -> Tensor:
                 inputs = [boxes.values[source] for source in operation.sources]
                 slack = operation.slack(*inputs)
                 assert slack is not None
-                total = total - _dot(current.abs(), slack[:, None])
+                total = total - _dot(current.detach().abs(), slack.detach()[:, None])
             if operation.bias is not None:
                 total = total + _dot(current, operation.bias.expand(network.shapes[number])[None, None])
             for part in operation.parts:
@@ -319,7 +319,7 @@ def box_minimum(network: Network, boxes: Boxes, weights: Tensor) -> Tensor:
             continue
         lower, upper = (it[:, None] for it in boxes.values[number])
         total = total + _dot(current.clamp_min(0.0), lower) + _dot(current.clamp_max(0.0), upper)
-        total = total - 4 * ROUNDOFF * _dot(current.abs(), boxes.values[number].size[:, None])
+        total = total - 4 * ROUNDOFF * _dot(current.detach().abs(), boxes.values[number].size.detach()[:, None])
     assert isinstance(total, Tensor)
     return total
 

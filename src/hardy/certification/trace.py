@@ -499,15 +499,22 @@ def _clamp(builder: _Builder, source: _Value, low: Any = None, high: Any = None)
     operations: list[Operation] = []
     number, shape = source.number, builder.shapes[source.number]
     beside = _Builder([], [shape] * (len(builder.operations) + 8))
+
+    def add(operation: Operation) -> int:
+        operations.append(operation)
+        return len(builder.operations) + len(operations)
+
+    def affine(sign: float, offset: float) -> int:
+        return add(Affine((_scaled(beside, _Value(number), sign),), torch.tensor(float(offset)), 2))
+
     for bound, sign in ((low, 1.0), (high, -1.0)):
         if bound is None:
             continue
-        offset = torch.tensor(-sign * bound, dtype=torch.float32)
-        operations.append(Affine((_scaled(beside, _Value(number), sign),), offset, 2))
-        operations.append(_relu(len(builder.operations) + len(operations)))
-        number = len(builder.operations) + len(operations)
-        operations.append(Affine((_scaled(beside, _Value(number), sign),), torch.tensor(float(bound)), 2))
-        number += 1
+        # Above 0 it is the ReLU itself.
+        moved = (bound, sign) != (0, 1.0)
+        number = affine(sign, -sign * bound) if moved else number
+        number = add(_relu(number))
+        number = affine(sign, bound) if moved else number
     return operations
 
 

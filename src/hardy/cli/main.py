@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from hardy.cli import attack, bundle, compare, data, demo, evaluate, listing, predict, report, study, train
+from hardy.cli import attack, bundle, compare, data, demo, evaluate, export, listing, predict, report, study, train
 from hardy.errors import HardyError, explain_missing_packages, printable
 
 # What Typer makes of an interruption from the keyboard.
@@ -25,6 +25,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("attack")(attack.attack)
 app.command("bundle")(bundle.bundle)
+app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
