@@ -44,6 +44,7 @@ def tiny(name: str = "quick") -> Budget:
         corruptions=few if budget.corruptions else (*few, "gaussian_noise", "inverse"),
         detector_training=150,
         detector_validation=40,
+        certified=budget.certified and 8,
         transformed=25,
         perturbed=budget.perturbed and 25,
     )

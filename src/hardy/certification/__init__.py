@@ -13,13 +13,14 @@ classifier and holds but for a stated probability.
 from __future__ import annotations
 
 from hardy.certification.certify import VERDICTS, Bounds, Certificates, Effort, Verdict, bounds, certify
-from hardy.certification.confidence import confidence_bounds
+from hardy.certification.confidence import BOUNDED_SCORES, confidence_bounds, score_bounds
 from hardy.certification.onnx import NoOnnxError, onnx_model
 from hardy.certification.smoothing import Smoothed, smooth
 from hardy.certification.trace import NoBoundError, reason_without_bounds
 from hardy.certification.vnnlib import write_vnnlib
 
 __all__ = [
+    "BOUNDED_SCORES",
     "VERDICTS",
     "Bounds",
     "Certificates",
@@ -33,6 +34,7 @@ __all__ = [
     "confidence_bounds",
     "onnx_model",
     "reason_without_bounds",
+    "score_bounds",
     "smooth",
     "write_vnnlib",
 ]

@@ -12,7 +12,7 @@ from helpers.results import certain, found, results_of
 from torch import Tensor, nn
 
 import hardy
-from hardy.certification import VERDICTS
+from hardy.certification import BOUNDED_SCORES, VERDICTS
 from hardy.evaluation.budget import BUDGETS
 from hardy.evaluation.charts import LineChart, Table
 from hardy.evaluation.framework import Results
@@ -20,6 +20,7 @@ from hardy.evaluation.properties import PROPERTIES
 from hardy.evaluation.properties.certified.measure import measurements
 from hardy.evaluation.properties.certified.metrics import certified_of
 from hardy.evaluation.records import frame
+from hardy.evaluation.scorecard import Scorecard
 
 PROP = PROPERTIES["certified"]
 EPS = 0.3
@@ -122,13 +123,19 @@ def bars() -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def test_a_linear_network_is_certified_exactly_where_it_is_not_attacked() -> None:
-    """Its margin is the difference of the halves' sums, 18 pixels each: it holds while eps is below half a bar."""
+def halves() -> nn.Module:
+    """Two classes, the lead of one half's sum over the other's; on bars large, on what is outside small."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
     half = torch.cat([torch.ones(18), -torch.ones(18)])
     with torch.no_grad():
         model[1].weight.copy_(torch.stack([half, -half]))  # type: ignore[union-attr]
         model[1].bias.zero_()  # type: ignore[union-attr]
+    return model
+
+
+def test_a_linear_network_is_certified_exactly_where_it_is_not_attacked() -> None:
+    """Its margin is the difference of the halves' sums, 18 pixels each: it holds while eps is below half a bar."""
+    model = halves()
     images, labels = bars()
     height = (images.flatten(1).amax(1) - 0.5).numpy()
     card = hardy.evaluate(
@@ -146,3 +153,43 @@ def test_a_network_without_bounds_is_skipped() -> None:
     )
     assert "no bound is known of 'sin'" in " ".join(skip.reason for skip in card.skipped)
     assert card.estimates == []
+
+
+def stripes(count: int = 30) -> Tensor:
+    """What is neither bar: both halves alike, so that no class gets much."""
+    return 0.5 + 0.1 * torch.rand(count, 1, 6, 6, generator=torch.Generator().manual_seed(3))
+
+
+def guaranteed_card(model: nn.Module, eps: float) -> Scorecard:
+    return hardy.evaluate(
+        model, bars(), ood={"stripes": stripes()}, properties=["certified"], norm="linf", eps=eps,
+        budget=replace(tiny("quick"), perturbed=20), progress=False,
+    )  # fmt: skip
+
+
+def test_what_is_guaranteed_lies_below_what_an_attack_leaves() -> None:
+    """Of a linear network nothing lies between: the attack of the confidence is exact, and so is the bound."""
+    card = guaranteed_card(halves(), eps=0.08)
+    for score in BOUNDED_SCORES:
+        plain = card.find("certified", "auroc", score=score)
+        attacked = card.find("certified", "auroc", score=score, eps=0.08)
+        guaranteed = card.find("certified", "guaranteed_auroc", score=score, eps=0.08)
+        assert 0.5 < guaranteed.value <= attacked.value + 0.03 < plain.value
+        # The energy's two exponentials are bounded one by one.
+        assert guaranteed.value == pytest.approx(attacked.value, abs=0.2 if score == "energy" else 0.05)
+    assert not [it for it in card.warnings if "fell below" in it]
+
+
+def test_at_a_tiny_radius_the_guarantee_is_the_plain_figure() -> None:
+    card = guaranteed_card(halves(), eps=1e-7)
+    for score in BOUNDED_SCORES:
+        guaranteed = card.find("certified", "guaranteed_auroc", score=score)
+        assert guaranteed.value == pytest.approx(card.find("certified", "auroc", score=score).value, abs=0.02)
+
+
+def test_at_a_large_radius_nothing_is_guaranteed() -> None:
+    assert guaranteed_card(halves(), eps=0.4).find("certified", "guaranteed_auroc", score="max_softmax").value < 0.1
+
+
+def test_without_bounds_no_detection_is_guaranteed() -> None:
+    assert not guaranteed_card(Sine(), eps=0.1).estimates

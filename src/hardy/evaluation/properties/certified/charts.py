@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from hardy.evaluation.charts import Chart, LineChart, Series, Table
 from hardy.evaluation.framework import Results
+from hardy.evaluation.properties.certified import detection
 from hardy.evaluation.properties.certified.metrics import Certified, certified_of
 from hardy.metrics import wilson
 
@@ -14,7 +15,8 @@ _NAMES = {"branching": "certified", "intervals": "certified by intervals alone"}
 
 
 def draw(results: Results) -> list[Chart]:
-    return [chart for each in certified_of(results) for chart in (_curve(each), _counts(each))]
+    found: list[Chart] = [chart for each in certified_of(results) for chart in (_curve(each), _counts(each))]
+    return found + detection.draw(results)
 
 
 def _curve(each: Certified) -> LineChart:

@@ -17,6 +17,7 @@ from hardy.evaluation.properties.adversarial.measure import (
     radii_of,
     simple_measurements,
 )
+from hardy.evaluation.properties.certified import detection
 from hardy.threats import Norm, ThreatModel, gray_radius
 
 BOUNDED = ("linf", "l2", "l1")
@@ -30,7 +31,7 @@ def plan(context: EvaluationContext) -> Plan:
         return Plan(
             [], [Skipped("certified", f"no bound is known in {context.norm}; in {', '.join(BOUNDED)} there is")]
         )
-    return Plan(list(dict.fromkeys(it for pair in pairs for it in pair)))
+    return Plan([*dict.fromkeys(it for pair in pairs for it in pair), *detection.plan(context)])
 
 
 def measurements(context: EvaluationContext) -> list[tuple[Measurement, Measurement]]:

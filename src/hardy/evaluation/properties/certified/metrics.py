@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hardy.certification import VERDICTS, Verdict
 from hardy.evaluation.framework import Measurement, Metric, MetricKind, Results, Skipped, share_of, view
 from hardy.evaluation.properties.adversarial.measure import radii, radii_of
+from hardy.evaluation.properties.certified import detection
 from hardy.evaluation.properties.certified.measure import measurements
 
 CERTIFIED_ACCURACY = MetricKind.share(
@@ -91,7 +92,7 @@ def metrics(results: Results) -> list[Metric]:
                     share_of(VERDICT, flags, examples, setting={"verdict": verdict, **setting})
                     for verdict, flags in each.verdicts(eps).items()
                 ]
-    return found
+    return found + detection.metrics(results)
 
 
 def without_bounds(results: Results) -> list[Skipped]:
@@ -115,4 +116,4 @@ def contradictions(results: Results) -> list[str]:
                 f"{both} images are certified in {each.norm} and broken by an attack within the same radius: does the "
                 "classifier compute otherwise than in float32 with sums of products? Certificates do not hold for it"
             )
-    return found
+    return found + detection.contradictions(results)

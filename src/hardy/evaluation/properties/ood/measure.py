@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from hardy.attacks.attack import value_and_gradient
+from hardy.attacks.objectives import Objective
 from hardy.errors import ContractError
 from hardy.evaluation.charts import plain
 from hardy.evaluation.framework import Columns, EvaluationContext, Measurement, Plan, Results, Scalar, Shard, Skipped
@@ -31,7 +32,7 @@ from hardy.rng import Randomness
 from hardy.synthetic.outliers import FITTING_FAMILIES, make_outliers, outliers_by_family
 from hardy.synthetic.transforms import TRANSFORMS
 from hardy.threats import ThreatModel
-from hardy.validation import Images
+from hardy.validation import Classifier, Images
 
 ODIN = "odin"
 ODIN_IMAGES = 300
@@ -210,20 +211,21 @@ def _needs_nothing(name: str) -> bool:
     return DETECTORS[name].fitted_on == "nothing" and DETECTORS[name].needs == "logits"
 
 
-def perturbed(classifier: nn.Module, images: Images, eps: float) -> Images:
+def perturbed(classifier: Classifier, images: Images, eps: float, objective: Objective = log_odds) -> Images:
     """Images within linf ``eps`` of these that are answered with as much confidence as could be found.
 
-    Steps along the sign of the gradient of the log odds of the class that was predicted; the best on the way is kept.
+    Steps along the sign of the gradient of the log odds of the class that was predicted, or of another objective; the
+    best on the way is kept.
     """
     threat = ThreatModel("linf", eps)
     with torch.no_grad():
         top = classifier(images).argmax(1)
     current, best, kept = images, torch.full((len(images),), -torch.inf, device=images.device), images
     for _ in range(PERTURBING_STEPS + 1):
-        logits, gradient = value_and_gradient(classifier, current, top, log_odds)
-        odds = log_odds(logits, top)
-        better = odds > best
-        best = torch.where(better, odds, best)
+        logits, gradient = value_and_gradient(classifier, current, top, objective)
+        value = objective(logits, top)
+        better = value > best
+        best = torch.where(better, value, best)
         kept = torch.where(better[:, None, None, None], current, kept)
         current = threat.project(current + PERTURBING_STEP_SIZE * eps * gradient.sign(), images)
     return kept
