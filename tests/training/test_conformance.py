@@ -25,6 +25,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "trades": {"eps": 0.2, "steps": 4, "step_size": 0.1, "beta": 3.0, "ramp": 0.5},
     "mart": {"eps": 0.2, "steps": 2, "step_size": 0.1, "beta": 3.0},
     "interval": {"eps": 0.1, "ramp": 0.5},
+    "guaranteed_exposure": {"source": "synthetic", "eps": 0.1, "ramp": 0.5},
+    "randomized_smoothing": {"deviation": 0.25},
     "consistency": {},
     "exposure": {"source": "synthetic"},
     "energy_margin": {"source": "synthetic"},
@@ -34,10 +36,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 STILL: dict[str, dict[str, Any]] = {
     "adversarial": {"eps": 0.0},
     "free": {"eps": 0.0},
+    "randomized_smoothing": {"deviation": 0.0},
     **{name: {"linf": 1e-9, "l2": 0.0, "l1": 0.0} for name in ("eat", "worst_norm", "mean_norm", "msd")},
 }
 
-UNLABELED = {"consistency", "exposure", "energy_margin"}
+UNLABELED = {"consistency", "exposure", "energy_margin", "guaranteed_exposure"}
 losses = pytest.mark.parametrize("name", LOSSES)
 labeled = pytest.mark.parametrize("name", [name for name in LOSSES if name not in UNLABELED])
 recipes = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

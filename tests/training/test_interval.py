@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from hardy.models import Strided
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
 from hardy.training import Batch, Objective, Recipe, Split, fit
-from hardy.training.losses import cross_entropy, interval
+from hardy.training.losses import cross_entropy, guaranteed_exposure, interval
 
 
 def small() -> nn.Module:
@@ -40,6 +42,33 @@ def test_it_starts_as_the_clean_loss() -> None:
     torch.testing.assert_close(
         interval(model, given, eps=0.2, ramp=0.5), cross_entropy(model, given), atol=1e-3, rtol=0
     )
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_no_image_near_an_outlier_has_a_larger_lead(norm: str) -> None:
+    model, given = small(), replace(batch(), outliers=batch().images.flip(3))
+    assert given.outliers is not None
+    bound = float(guaranteed_exposure(model, given, source="synthetic", eps=0.2, norm=norm).detach())
+    threat = ThreatModel(norm, 0.2)  # type: ignore[arg-type]
+    for draw in range(20):
+        moved = threat.random_start(given.outliers, Randomness(draw, torch.arange(8)))
+        with torch.no_grad():
+            logits = model(moved)
+        lead = logits.amax(1) - logits.amin(1)
+        assert float(torch.log1p(0.5 * lead.square()).mean()) <= bound
+
+
+def test_the_guarantee_on_outliers_is_what_it_trains() -> None:
+    torch.manual_seed(0)
+    model, given = small(), replace(batch(), outliers=batch().images.flip(3))
+    assert given.outliers is not None
+    before = hardy.certification.confidence_bounds(model, given.outliers, eps=0.1).mean()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        guaranteed_exposure(model, given, source="synthetic", eps=0.1).backward()
+        optimizer.step()
+    assert hardy.certification.confidence_bounds(model, given.outliers, eps=0.1).mean() < before - 0.05
 
 
 def test_the_network_is_recorded_once_and_follows_its_weights() -> None:

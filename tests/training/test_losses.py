@@ -24,6 +24,7 @@ from hardy.training.losses import (
     free,
     mean_norm,
     msd,
+    randomized_smoothing,
     register_loss,
     trades,
     views,
@@ -253,3 +254,17 @@ def test_a_loss_that_does_not_smooth_labels_refuses_a_recipe_that_does(some_digi
             register_loss("without")(without)
     finally:
         LOSSES.remove("without")
+
+
+def test_randomized_smoothing_sees_noise_that_is_not_clipped() -> None:
+    model, given = network(), batch(count=200)
+    seen = asked(model)
+    loss = randomized_smoothing(model, given, deviation=0.5)
+    (noisy,) = seen
+    noise = noisy - given.images
+    assert float(noise.std()) == pytest.approx(0.5, rel=0.01)
+    assert float(noise.mean()) == pytest.approx(0.0, abs=0.01)
+    assert float(noisy.min()) < -0.5
+    assert float(noisy.max()) > 1.5
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(model(noisy), given.targets))
+    torch.testing.assert_close(randomized_smoothing(model, given, deviation=0.5), loss)

@@ -162,6 +162,28 @@ CERTIFIED = (
         **_STEADY,
     ),
 )
+SMOOTHED = Recipe(
+    "smoothed",
+    "trained under Gaussian noise, to be certified in l2 by randomized smoothing",
+    epochs=10,
+    objectives=(Objective("randomized_smoothing", {"deviation": 0.5}),),
+    **{**_HARDENED, "model_arguments": {"width": 16, "hidden": 128}, "averaging": 0.99},
+)
+GUARANTEED = Recipe(
+    "guaranteed",
+    "no sure answer near synthetic outliers, shown by interval bounds at linf 0.3 (GOOD)",
+    objectives=(
+        Objective("cross_entropy"),
+        Objective("guaranteed_exposure", {"source": "synthetic", "eps": 0.3, "ramp": 0.4}, Weight(1.0, ramp=0.2)),
+    ),
+    gradient_clip=10.0,
+    **{
+        **_STEADY,
+        "model_arguments": {"steady_boxes": True, "width": 16, "hidden": 128},
+        "epochs": 10,
+        "averaging": 0.99,
+    },
+)
 _EXPOSURE = Objective("exposure", {"source": "synthetic"}, Weight(0.5))
 _CONSISTENCY = Objective("consistency", {"severity": 3.0}, Weight(4.0))
 COMBINED = (
@@ -233,6 +255,8 @@ RECIPES: Registry[Recipe] = Registry(
         *HARDENED,
         FLAGSHIP_QUICK,
         *CERTIFIED,
+        SMOOTHED,
+        GUARANTEED,
         *COMBINED,
         *[_study_net(model) for model in _SIMPLE],
         _ensemble(

@@ -6,9 +6,10 @@ from hardy.training.losses.adversarial import adversarial, free, mart, trades
 from hardy.training.losses.clean import cross_entropy
 from hardy.training.losses.consistency import consistency
 from hardy.training.losses.exposure import energy_margin, exposure
-from hardy.training.losses.interval import interval
+from hardy.training.losses.interval import guaranteed_exposure, interval
 from hardy.training.losses.loss import LOSSES, Batch, Loss, LossFunction, register_loss
 from hardy.training.losses.multi_norm import eat, mean_norm, msd, worst_norm
+from hardy.training.losses.smoothing import randomized_smoothing
 from hardy.training.losses.views import views
 
 __all__ = [
@@ -23,10 +24,12 @@ __all__ = [
     "energy_margin",
     "exposure",
     "free",
+    "guaranteed_exposure",
     "interval",
     "mart",
     "mean_norm",
     "msd",
+    "randomized_smoothing",
     "register_loss",
     "trades",
     "views",
