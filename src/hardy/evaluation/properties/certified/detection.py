@@ -192,12 +192,13 @@ def draw(results: Results) -> list[Chart]:
                     values = np.array([it.compute(np.ones(it.n)) for it in chosen])
                     low, high = np.array([it.interval or (np.nan, np.nan) for it in chosen]).T
                     series.append(Series(name, np.arange(float(len(chosen))), values, low, high, "points"))
+            attacked = f"; perturbed within linf {eps:g} to look familiar" if len(series) > 2 else ""
             charts.append(
                 LineChart(
                     title=f"Guaranteed detection by {plain(str(score))}, linf {eps:g}",
-                    caption="How well outliers are told from test images by their score: as they are; perturbed within "
-                    f"linf {eps:g} to look familiar; and at the least, whatever is done to them within it. Between the "
-                    "last two nobody knows.",
+                    caption="How well outliers are told from test images by their score: as they are"
+                    f"{attacked}; and at the least, whatever is done to them within linf {eps:g}."
+                    f"{' Between the last two nobody knows.' if attacked else ''}",
                     x_label="",
                     y_label="area under the ROC curve",
                     series=tuple(series),
