@@ -21,7 +21,7 @@ test: $(STAMP)
 	$(RUN)/pytest -n auto --dist worksteal
 
 test-slow: $(STAMP)
-	$(RUN)/pytest -n auto --dist worksteal -m slow
+	$(RUN)/pytest -n auto --dist loadgroup -m slow
 
 lint: $(STAMP)
 	$(RUN)/ruff check

@@ -128,7 +128,8 @@ def test_a_classifier_is_trained_measured_reported_and_compared(hardy: Hardy, da
 def test_the_demo_makes_two_runs_and_a_comparison_and_can_be_repeated(
     hardy: Hardy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With smaller networks than the real one."""
+    """With smaller networks than the real one, and smaller budgets."""
+    make_budgets_tiny(monkeypatch)
     small = replace(RECIPES["fast"], model_arguments={"width": 4}, learning_rate=0.02)
     monkeypatch.setitem(RECIPES._items, "compact", replace(small, name="compact"))
     members = tuple(replace(small, name=f"compact-{number}") for number in range(2))

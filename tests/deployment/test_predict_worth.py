@@ -18,7 +18,8 @@ from hardy.synthetic.photos import DIGITS, blank_photos, drawn_photos, noise_pho
 from hardy.training import train
 from hardy.training.recipes import RECIPES
 
-pytestmark = pytest.mark.slow
+# In one group: its bundle, which takes minutes, is made once.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("worth")]
 
 SEED = 2
 

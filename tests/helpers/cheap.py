@@ -40,6 +40,8 @@ def tiny(name: str = "quick") -> Budget:
         budget,
         resamples=60,
         surrogate=False,
+        around_queries=40,
+        certificate_nodes=budget.certificate_nodes and 2,
         attack_settings={name: changed for name, changed in settings.items() if changed},
         corruptions=few if budget.corruptions else (*few, "gaussian_noise", "inverse"),
         detector_training=150,

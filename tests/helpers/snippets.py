@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from hardy.data import load_dataset
 from hardy.registry import Registry
 from hardy.training.recipes import RECIPES
+from helpers.bundles import measure_little
+from helpers.cheap import make_budgets_tiny
 from helpers.classifiers import small_classifier
 from helpers.shapes import STRANGE, write_shapes
 
@@ -46,7 +48,9 @@ def prepared(folder: Path) -> dict[str, Any]:
 
 
 def make_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ``hardy.train("compact")`` train a small network for a moment."""
+    """Let ``hardy.train("compact")`` train a small network for a moment, and let little be measured."""
+    make_budgets_tiny(monkeypatch)
+    measure_little(monkeypatch)
     cheap = replace(RECIPES["compact"], model_arguments={"width": 4}, epochs=1, batch_size=500, augmentation={})
     monkeypatch.setitem(getattr(RECIPES, "_items", RECIPES), "compact", cheap)  # type: ignore[arg-type]
 

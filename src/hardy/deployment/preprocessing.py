@@ -154,11 +154,17 @@ def is_as_mnist(gray: Tensor) -> Tensor:
 
 def _normalized(gray: Tensor, polarity: Polarity) -> tuple[Tensor, Tensor]:
     height, width = gray.shape[1:]
-    smoothing = (max(height, width) // 100) | 1
-    smooth = _blurred(gray, smoothing)
     # An image smaller than the field, or much taller than wide, is a digit that was cut out: it has no margin that
     # shows the background.
-    if max(height, width) < SIDE or min(height, width) < NARROW * max(height, width):
+    cut_out = max(height, width) < SIDE or min(height, width) < NARROW * max(height, width)
+    # A stroke thinner than a pixel is a row of gray ones: a smooth curve through them keeps it in one piece.
+    times = -(-SIDE // max(height, width))
+    if times > 1:
+        gray = F.interpolate(gray[:, None], scale_factor=times, mode="bicubic")[:, 0].clamp(0, 1)
+        height, width = gray.shape[1:]
+    smoothing = (max(height, width) // 100) | 1
+    smooth = _blurred(gray, smoothing)
+    if cut_out:
         residual = smooth - _flat_background(gray)
         light, dark = smooth - smooth.amin((1, 2), keepdim=True), smooth.amax((1, 2), keepdim=True) - smooth
     else:
@@ -175,16 +181,16 @@ def _normalized(gray: Tensor, polarity: Polarity) -> tuple[Tensor, Tensor]:
         light = torch.where(known, torch.minimum(light, TRUST * residual.clamp_min(0)), light)
         dark = torch.where(known, torch.minimum(dark, TRUST * (-residual).clamp_min(0)), dark)
     if polarity != "auto":
-        found = _standing_out(*((light, smooth, 1) if polarity == "light" else (dark, smooth, -1)), smoothing)
+        found = _standing_out(*((light, smooth, 1) if polarity == "light" else (dark, smooth, -1)), smoothing, cut_out)
     else:
         # What both ways of taking the background agree on; a shadow's edge misleads the one, a digit's hole the other.
         ink = torch.minimum(light, residual).clamp_min(0).pow(3) - torch.minimum(dark, -residual).clamp_min(0).pow(3)
-        both = _standing_out(light, smooth, 1, smoothing), _standing_out(dark, smooth, -1, smoothing)
+        both = _standing_out(light, smooth, 1, smoothing, cut_out), _standing_out(dark, smooth, -1, smoothing, cut_out)
         is_light = torch.where(both[0].cropped ^ both[1].cropped, both[0].cropped, ink.sum((1, 2)) > 0)
         found = _StandingOut(
             *(torch.where(is_light.view(-1, *[1] * (it.ndim - 1)), it, other) for it, other in zip(*both, strict=True))
         )
-    return _placed(found.foreground, found.mask) * found.present[:, None, None], found.present
+    return _placed(found.foreground, found.mask, times) * found.present[:, None, None], found.present
 
 
 class _StandingOut(NamedTuple):
@@ -203,7 +209,7 @@ class _StandingOut(NamedTuple):
     cropped: Tensor
 
 
-def _standing_out(signed: Tensor, smooth: Tensor, sign: int, smoothing: int) -> _StandingOut:
+def _standing_out(signed: Tensor, smooth: Tensor, sign: int, smoothing: int, cut_out: bool) -> _StandingOut:
     count, height, width = signed.shape
     low, high = _two_levels(signed)
     noise = _noise(smooth, signed > ((low + high) / 2)[:, None, None])
@@ -212,7 +218,7 @@ def _standing_out(signed: Tensor, smooth: Tensor, sign: int, smoothing: int) -> 
     mask = _despeckled(foreground > FOREGROUND_LEVEL, smoothing)
     found = components(mask.numpy())
     large = sizable(found, count)
-    if max(height, width) >= SIDE and min(height, width) >= NARROW * max(height, width):
+    if not cut_out:
         beside = surroundings(found) | _steps(found, smooth.numpy(), signed.numpy(), sign, 2 * smoothing + 1)
         kept = torch.from_numpy(np.concatenate([[False], ~beside & sizable(found, count, GRAIN)])[found.labels])
         mask, foreground = mask & kept, foreground * _grown(kept, 2 * smoothing + 1)
@@ -359,8 +365,11 @@ def _despeckled(mask: Tensor, smoothing: int) -> Tensor:
     return mask & (_blurred(mask.float(), smoothing + 2) > 0.4)
 
 
-def _placed(foreground: Tensor, mask: Tensor) -> Tensor:
-    """(N, 28, 28): the foreground inside the bounding box of the mask, resampled with a triangle filter."""
+def _placed(foreground: Tensor, mask: Tensor, times: int) -> Tensor:
+    """(N, 28, 28): the foreground inside the bounding box of the mask, resampled with a triangle filter.
+
+    It was enlarged so many times before.
+    """
     top, bottom = _extent(mask.any(2))
     left, right = _extent(mask.any(1))
     scale = torch.maximum(bottom - top, right - left).clamp_min(1) / BOX
@@ -372,8 +381,8 @@ def _placed(foreground: Tensor, mask: Tensor) -> Tensor:
     sampled = _triangles(rows, top, bottom, scale, foreground.shape[1]) @ foreground
     sampled = sampled @ _triangles(columns, left, right, scale, foreground.shape[2]).mT
     sampled = sampled / sampled.amax((1, 2), keepdim=True).clamp_min(0.2)
-    # Enlarging makes edges wide and soft, which MNIST's are not.
-    gain = (1 / scale).clamp_min(1)[:, None, None]
+    # Enlarging makes edges wide and soft, which MNIST's are not; smooth curves are less so.
+    gain = (times / scale).clamp_min(1)[:, None, None] ** (0.5 if times > 1 else 1.0)
     sampled = ((sampled - 0.5) * gain + 0.5).clamp(0, 1)
     return _widened(sampled, _stroke_width(foreground > 0.5) / scale).clamp(0, 1)
 
