@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -59,7 +59,7 @@ from hardy.studies.augmentation_metrics import (
     measure_changed,
 )
 from hardy.studies.augmentation_page import judge, make_page
-from hardy.studies.framework import Prepared
+from hardy.studies.framework import Measured, Prepared
 from hardy.studies.paired import RESAMPLES, Spread, gain, spreads
 from hardy.training import Split, Stopped
 
@@ -365,7 +365,7 @@ class Counting:
         self.study = Study("counting", "for tests", "fast", ("some", "more"), self.prepare, self.summarize)
 
     def prepare(self, _options: Options, _out: Path) -> Prepared:
-        return Prepared(["one", "two", "three"], {"data": {"mnist/test": self.data}}, self.train, lambda _: RIGHT)
+        return Prepared(["one", "two", "three"], {"data": {"mnist/test": self.data}}, self.train, [RIGHT])
 
     def train(self, arm: str, stop: Callable[[], bool]) -> nn.Module:
         if arm == self.stop_at:
@@ -375,8 +375,9 @@ class Counting:
         self.trained.append(arm)
         return small_classifier()
 
-    def summarize(self, _options: Options, found: Mapping[str, Sequence[Metric]]) -> Page:
-        return Page({arm: metric.compute(np.ones(metric.n)) for arm, (metric,) in found.items()}, "a page\n")
+    def summarize(self, _options: Options, found: Mapping[str, Measured], _study: Mapping[str, Any]) -> Page:
+        figures = {arm: metric.compute(np.ones(metric.n)) for arm, ((metric,), _) in found.items()}
+        return Page(figures, "a page\n")
 
 
 OPTIONS = Options("fast", seeds=1)

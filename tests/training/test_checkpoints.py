@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from hardy.errors import HardyError, RunError
-from hardy.training import Fitted, Objective, Recipe, Split, Stopped, Update, Weight, fit
+from hardy.training import Fitted, Objective, Recipe, Split, Stopped, Update, Weight, fit, loop
 from hardy.training.checkpoint import load_tensors, optimizer_tensors, restore_optimizer, save_tensors
 from hardy.training.optimization import make_optimizer
 
@@ -63,6 +63,26 @@ def interrupted(recipe: Recipe, train: Split, validation: Split, path: Path, *st
         with pytest.raises(Stopped):
             fit(recipe, train, validation, 10, seed=5, checkpoint=path, stop=stopping_at(count))
     return fit(recipe, train, validation, 10, seed=5, checkpoint=path)
+
+
+def test_a_kill_within_an_epoch_costs_what_came_after_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: Recipe, some_digits: Split, validation_digits: Split
+) -> None:
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    path = tmp_path / "checkpoint"
+    asked = iter(range(7))
+
+    def killed() -> bool:
+        if next(asked) == 6:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(quick, some_digits, validation_digits, 10, seed=5, checkpoint=path, stop=killed)
+    assert load_tensors(path)[1]["step"] == 6
+    resumed = fit(quick, some_digits, validation_digits, 10, seed=5, checkpoint=path)
+    whole = fit(quick, some_digits, validation_digits, 10, seed=5)
+    assert all(torch.equal(resumed.weights[name], it) for name, it in whole.weights.items())
 
 
 def test_tensors_and_facts_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ def study(
         str, typer.Option(help="quick, standard or full: how much is trained and measured.")
     ] = "standard",
     only: Annotated[list[str] | None, typer.Option(help="Only this part of the study; may be repeated.")] = None,
+    hardened: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of a hardened network: a recipe, or the folder of a run or bundle; repeatable."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="At most so many training images, and test images per figure.")
     ] = None,
@@ -48,6 +52,7 @@ def study(
         only=tuple(only or ()),
         limit=limit,
         epochs=epochs,
+        hardened=tuple(hardened or ()),
         device=device,
         data_dir=data_dir,
     )

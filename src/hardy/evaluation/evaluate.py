@@ -270,8 +270,10 @@ def measure(
     return Evaluation(scorecard, chosen, results)
 
 
-def load_results(run: Run, data_dir: str | Path | None = None) -> tuple[list[Property], Results]:
-    """The properties and the results of an evaluation that was finished before.
+def load_results(
+    run: Run, data_dir: str | Path | None = None, properties: Sequence[str] = ()
+) -> tuple[list[Property], Results]:
+    """The properties, all of them or those named, and the results of an evaluation that was finished before.
 
     Raises:
         RunError: the run holds no evaluation, one by another version of hardy, or records are missing.
@@ -280,7 +282,7 @@ def load_results(run: Run, data_dir: str | Path | None = None) -> tuple[list[Pro
     if manifest is None:
         raise RunError(f"{run.path} holds no evaluation; make one with 'hardy evaluate {run.path}'")
     context = manifest.context
-    chosen, _ = within_reach([PROPERTIES.find(name) for name in manifest.properties], context.access)
+    chosen, _ = within_reach([PROPERTIES.find(name) for name in properties or manifest.properties], context.access)
     measurements, _ = planned_measurements(chosen, context)
     records = RecordStore(run.path / "records").load(measurements)
     directory = Path(data_dir) if data_dir is not None else None

@@ -45,22 +45,49 @@ def odin_perturb(classifier: nn.Module, images: Images, setting: OdinSetting) ->
 
     float32 (N, C, H, W), clipped to [0, 1]. The odds rise with the probability that the paper climbs.
     """
-    if setting.eps == 0.0:
-        return images
+    return images if setting.eps == 0.0 else _moved(images, _uphill(classifier, images, setting.temperature), setting)
+
+
+def _uphill(classifier: nn.Module, images: Images, temperature: float) -> Images:
+    """The sign of that gradient, which is the same for every ``eps``."""
     with torch.no_grad():
         top = classifier(images).argmax(1)
     _, gradient = value_and_gradient(
-        classifier, images, top, lambda logits, labels: log_odds(logits / setting.temperature, labels)
+        classifier, images, top, lambda logits, labels: log_odds(logits / temperature, labels)
     )
-    return (images + setting.eps * gradient.sign()).clamp(0.0, 1.0)
+    return gradient.sign()
+
+
+def _moved(images: Images, uphill: Images, setting: OdinSetting) -> Images:
+    return (images + setting.eps * uphill).clamp(0.0, 1.0)
 
 
 def odin_scores(
     classifier: nn.Module, images: Images, setting: OdinSetting, batch_size: int = 500
 ) -> NDArray[np.float64]:
     """float64 (N,): max softmax at the temperature, of the images after the step; higher is more suspicious."""
-    perturbed = torch.cat([odin_perturb(classifier, batch, setting) for batch in images.split(batch_size)])
-    return max_softmax(predict_logits(classifier, perturbed, batch_size).double().cpu().numpy() / setting.temperature)
+    return odin_grid_scores(classifier, images, [setting], batch_size)[setting]
+
+
+def odin_grid_scores(
+    classifier: nn.Module, images: Images, grid: Sequence[OdinSetting] = GRID, batch_size: int = 500
+) -> dict[OdinSetting, NDArray[np.float64]]:
+    """:func:`odin_scores` per setting, with one gradient per temperature and one answer to images that stay."""
+    batches = images.split(batch_size)
+    uphill = {
+        temperature: [_uphill(classifier, batch, temperature) for batch in batches]
+        for temperature in dict.fromkeys(it.temperature for it in grid if it.eps)
+    }
+
+    def logits(setting: OdinSetting) -> NDArray[np.float64]:
+        moved = images
+        if setting.eps:
+            directions = uphill[setting.temperature]
+            moved = torch.cat([_moved(*pair, setting) for pair in zip(batches, directions, strict=True)])
+        return predict_logits(classifier, moved, batch_size).double().cpu().numpy()
+
+    still = logits(OdinSetting(1.0, 0.0)) if any(not it.eps for it in grid) else None
+    return {it: max_softmax((logits(it) if it.eps or still is None else still) / it.temperature) for it in grid}
 
 
 def choose_odin(
@@ -80,11 +107,8 @@ def choose_odin(
         batch_size: images at once.
     """
 
-    def quality(setting: OdinSetting) -> float:
-        inside, outside = (odin_scores(classifier, images, setting, batch_size) for images in (validation, outliers))
-        return auroc(inside, outside)
-
-    return max(grid, key=quality)
+    inside, outside = (odin_grid_scores(classifier, images, grid, batch_size) for images in (validation, outliers))
+    return max(grid, key=lambda setting: auroc(inside[setting], outside[setting]))
 
 
 def _score(arrays: Arrays, classifier: nn.Module, images: Images, batch_size: int) -> Doubles:

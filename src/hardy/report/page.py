@@ -14,7 +14,7 @@ from hardy.evaluation.charts import Chart, Gallery, Histogram, LineChart, Matrix
 from hardy.evaluation.scorecard import Estimate, Scorecard
 from hardy.files import write_text
 from hardy.report import formatting, pictures
-from hardy.report.markdown import inline
+from hardy.report.markdown import inline, table
 from hardy.report.scale import references, scale
 from hardy.report.svg import Drawing, draw
 from hardy.report.verdicts import LEVELS, verdicts
@@ -98,6 +98,28 @@ def write_report(out: Path, scorecard: Scorecard, sections: Sequence[Section]) -
         long_table=_LONG_TABLE,
     )
     write_text(out, page)
+
+
+def sections_html(title: str, lede: str, sections: Sequence[Section]) -> str:
+    """Sections of charts and tables as a page; the same input gives the same bytes."""
+    parts = [_Part(it, [], _panels(it.charts, f"{it.name}-chart")) for it in sections]
+    return render("sections.html.j2", title=title, lede=lede, parts=parts)
+
+
+def sections_markdown(title: str, lede: str, sections: Sequence[Section]) -> str:
+    """The same in Markdown: the text and the tables, and of a picture its name."""
+    lines = [f"# {inline(title)}", inline(lede)]
+    for section in sections:
+        lines += [f"## {inline(section.title)}", *filter(None, [inline(section.description)])]
+        for chart in section.charts:
+            if isinstance(chart, Table):
+                lines += [
+                    f"**{inline(chart.title)}.** {inline(chart.caption)}".rstrip(),
+                    table(chart.header, chart.rows),
+                ]
+            else:
+                lines.append(f"*{inline(chart.title)}* is a picture of the HTML page.")
+    return "\n\n".join(lines) + "\n"
 
 
 def render(template: str, **content: Any) -> str:

@@ -146,7 +146,7 @@ def prepare(options: Options, _out: Path) -> Prepared:
     data = {dataset.name: dataset.sha256 for dataset in (train, validation)} | hashes
     facts = {"data": data, "recipe": recipe.to_dict()}
     measured = augmentation_property(effort.sizes)
-    return Prepared(list(by_key), facts, train_arm, lambda _: measured)
+    return Prepared(list(by_key), facts, train_arm, [measured])
 
 
 def augment_once(
@@ -177,7 +177,9 @@ AUGMENTATION = Study(
     model="fast",
     parts=tuple(STUDIED),
     prepare=prepare,
-    summarize=lambda options, metrics: make_page(
-        options, [(arm.added, arm.share, arm.key) for arm in arms_of(options)], metrics
+    summarize=lambda options, found, _: make_page(
+        options,
+        [(arm.added, arm.share, arm.key) for arm in arms_of(options)],
+        {key: arm.metrics for key, arm in found.items()},
     ),
 )

@@ -7,9 +7,12 @@ arm that is missing, to the same figures.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -18,8 +21,9 @@ from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError, unknown
 from hardy.evaluation.budget import BudgetName, find_budget
 from hardy.evaluation.evaluate import load_results, measure
-from hardy.evaluation.framework import Metric, Property
+from hardy.evaluation.framework import Metric, Property, Results
 from hardy.evaluation.properties import PROPERTIES
+from hardy.evaluation.scorecard import Scorecard
 from hardy.evaluation.sources import sources_of
 from hardy.evaluation.subject import subject_of
 from hardy.files import write_json, write_text
@@ -42,6 +46,8 @@ class Options:
         only: names of the parts of the study that are wanted; all where it is empty.
         limit: at most so many training images, and test images per figure.
         epochs: how long networks are trained, in studies that leave that open; None is as the budget says.
+        hardened: recipes, or folders of runs or bundles, for the columns of hardened networks of a study that has them;
+            its own where it is empty.
         device: ``auto``, ``cpu``, ``cuda``, …
         data_dir: where to look for datasets first.
     """
@@ -53,6 +59,7 @@ class Options:
     only: tuple[str, ...] = ()
     limit: int | None = None
     epochs: int | None = None
+    hardened: tuple[str, ...] = ()
     device: str = "auto"
     data_dir: Path | None = None
 
@@ -64,7 +71,9 @@ class Prepared(NamedTuple):
         arms: names of arms, which are file names too, in order.
         facts: what the figures depend on besides the options, as JSON values: datasets and their hashes.
         train: trains one arm; asks now and then whether to stop.
-        measured: what each trained arm is evaluated by.
+        properties: what arms are evaluated by.
+        measured: names of the properties of one arm; None is all of them.
+        arm_facts: what the figures of single arms depend on, as JSON values.
         plan: what will be done and about how long that takes, in words.
         random: arms whose classifier answers differently each time, which is what is studied.
     """
@@ -72,16 +81,26 @@ class Prepared(NamedTuple):
     arms: Sequence[str]
     facts: dict[str, Any]
     train: Callable[[str, Callable[[], bool]], nn.Module]
-    measured: Callable[[str], Property]
+    properties: Sequence[Property]
+    measured: Callable[[str], Sequence[str]] | None = None
+    arm_facts: Mapping[str, Any] = MappingProxyType({})
     plan: str = ""
     random: frozenset[str] = frozenset()
 
 
 class Page(NamedTuple):
-    """What a study found: all figures as JSON values, and the page in Markdown."""
+    """What a study found: all figures as JSON values, and the page in Markdown and perhaps in HTML."""
 
     figures: dict[str, Any]
     markdown: str
+    html: str = ""
+
+
+class Measured(NamedTuple):
+    """What is known of an arm: its metrics, and the records that they come from."""
+
+    metrics: Sequence[Metric]
+    results: Results
 
 
 class Progress(NamedTuple):
@@ -102,9 +121,13 @@ class Study:
         model: the recipe it uses unless another is named.
         parts: what ``only`` may name.
         prepare: loads what all arms share; is given the study's folder, for what it keeps there.
-        summarize: from the options and each arm's metrics to the page; trains and measures nothing.
+        summarize: from the options, what is known of each arm and what the manifest says of the study (its
+            ``environment``, its ``seconds``) to the page; trains and measures nothing.
         takes_epochs: whether ``epochs`` may be set.
         takes_seeds: whether each arm may be trained several times.
+        takes_hardened: whether ``hardened`` may be set.
+        grows: whether its page can be made of some of its arms, so that it is written after each, and a study that is
+            resumed may ask for other parts and columns.
     """
 
     name: str
@@ -112,9 +135,11 @@ class Study:
     model: str
     parts: tuple[str, ...]
     prepare: Callable[[Options, Path], Prepared]
-    summarize: Callable[[Options, Mapping[str, Sequence[Metric]]], Page]
+    summarize: Callable[[Options, Mapping[str, Measured], Mapping[str, Any]], Page]
     takes_epochs: bool = False
     takes_seeds: bool = True
+    takes_hardened: bool = False
+    grows: bool = False
 
 
 @holds_out
@@ -141,52 +166,101 @@ def run_study(
     if found is None and len(run.manifest) > 1:
         raise RunError(f"{out} holds a run that is no study; choose another --out")
     prepared = study.prepare(options, out)
-    asked = {"name": study.name, "options": _as_json(options), "facts": prepared.facts}
-    for key, value in asked.items():
-        if found is not None and found[key] != value:
-            what = "datasets" if key == "facts" else key
-            raise RunError(f"{out} holds a study with other {what}; resume with the same, or choose another --out")
+    asked = {
+        "name": study.name,
+        "options": _as_json(options),
+        "facts": prepared.facts,
+        "arms": dict(prepared.arm_facts),
+    }
+    if found is not None:
+        _check_same(study, out, found, asked)
+        asked["arms"] = found.get("arms", {}) | asked["arms"]
     described = describe(choose_device(options.device))
+    before = (found or {}).get("seconds", 0.0)
     run.manifest["study"] = asked | {"environment": environment(described, prepared.facts.get("data", {}))}
+    run.manifest["study"]["seconds"] = before
     run.save()
 
-    runs = {arm: out / "arms" / arm for arm in prepared.arms}
-    missing = [arm for arm, path in runs.items() if not (path / "scorecard.json").exists()]
+    names = [it.name for it in prepared.properties]
+    wanted = {arm: prepared.measured(arm) if prepared.measured else names for arm in prepared.arms}
+    folder = out / "arms"
     sources = sources_of("mnist", data_dir=options.data_dir)
-    if prepared.plan and missing:
-        announce(prepared.plan)
-    with stop_on_signal() as stop:
+
+    def write() -> Page:
+        finished = sorted(folder.glob("*/scorecard.json"), key=_place_in(prepared.arms))
+        found = {it.parent.name: _measured(it.parent, options) for it in finished}
+        page = study.summarize(options, found, run.manifest["study"])
+        write_json(out / "study.json", {"schema": SCHEMA, **asked, "figures": page.figures})
+        write_text(out / "study.md", page.markdown)
+        if page.html:
+            write_text(out / "study.html", page.html)
+        return page
+
+    with ExitStack() as held:
+        for prop in prepared.properties:
+            held.enter_context(PROPERTIES.holding(prop))
+        missing = [arm for arm in prepared.arms if not set(wanted[arm]) <= set(_finished(folder / arm))]
+        if prepared.plan and missing:
+            announce(prepared.plan)
+        stop = held.enter_context(stop_on_signal())
         for done, arm in enumerate(missing):
             report(Progress(done, len(missing), arm))
             if stop():
-                raise Stopped(f"stopped with {len(missing) - done} of {len(runs)} arms to go; go on with --resume")
-            measured = prepared.measured(arm)
-            with PROPERTIES.holding(measured):
-                measure(
-                    dataclasses.replace(subject_of(prepared.train(arm, stop)), name=arm),
-                    sources,
-                    properties=[measured.name],
-                    budget=options.budget,
-                    limit=options.limit,
-                    out=runs[arm],
-                    seed=options.seed,
-                    device=options.device,
-                    resume=True,
-                    allow_random=arm in prepared.random,
-                    progress=False,
-                )
+                left = len(missing) - done
+                raise Stopped(f"stopped with {left} of {len(prepared.arms)} arms to go; go on with --resume")
+            started = time.monotonic()
+            measure(
+                dataclasses.replace(subject_of(prepared.train(arm, stop)), name=arm),
+                sources,
+                properties=wanted[arm],
+                budget=options.budget,
+                limit=options.limit,
+                out=folder / arm,
+                seed=options.seed,
+                device=options.device,
+                resume=True,
+                allow_random=arm in prepared.random,
+                progress=False,
+            )
+            run.manifest["study"]["seconds"] += time.monotonic() - started
+            run.save()
+            if study.grows:
+                write()
         report(Progress(len(missing), len(missing), ""))
-    page = study.summarize(
-        options, {arm: _metrics(prepared.measured(arm), path, options) for arm, path in runs.items()}
-    )
-    write_json(out / "study.json", {"schema": SCHEMA, **asked, "figures": page.figures})
-    write_text(out / "study.md", page.markdown)
-    return page
+        return write()
 
 
-def _metrics(measured: Property, path: Path, options: Options) -> list[Metric]:
-    with PROPERTIES.holding(measured):
-        return measured.metrics(load_results(Run.open(path), options.data_dir)[1])
+def _check_same(study: Study, out: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise :class:`RunError` where the folder's study differs in what its figures depend on."""
+    may_grow = ("only", "hardened") if study.grows else ()
+    options = [{key: it for key, it in each["options"].items() if key not in may_grow} for each in (found, asked)]
+    arms = found.get("arms", {})
+    different = {
+        "name": found["name"] != asked["name"],
+        "options": options[0] != options[1],
+        "datasets": found["facts"] != asked["facts"],
+        "networks": any(arms.get(arm, it) != it for arm, it in asked["arms"].items()),
+    }
+    for what, differs in different.items():
+        if differs:
+            raise RunError(f"{out} holds a study with other {what}; resume with the same, or choose another --out")
+
+
+def _place_in(arms: Sequence[str]) -> Callable[[Path], tuple[int, str]]:
+    places = {arm: number for number, arm in enumerate(arms)}
+    return lambda path: (places.get(path.parent.name, len(places)), path.parent.name)
+
+
+def _finished(path: Path) -> list[str]:
+    """Names of the properties by which an arm has been evaluated."""
+    scorecard = path / "scorecard.json"
+    return Scorecard.read(scorecard).properties if scorecard.exists() else []
+
+
+def _measured(path: Path, options: Options) -> Measured:
+    # By what its scorecard has: the records of what it is being measured by now are not all there.
+    properties, results = load_results(Run.open(path), options.data_dir, _finished(path))
+    return Measured([metric for prop in properties for metric in prop.metrics(results)], results)
 
 
 def _check(study: Study, options: Options) -> None:
@@ -198,6 +272,8 @@ def _check(study: Study, options: Options) -> None:
         raise UsageError(f"the study '{study.name}' takes no epochs: its budgets say how long it trains")
     if options.epochs is not None and options.epochs < 1:
         raise UsageError(f"epochs {options.epochs}: a network is trained for at least one")
+    if options.hardened and not study.takes_hardened:
+        raise UsageError(f"the study '{study.name}' has no columns of hardened networks; leave out hardened")
     if options.seeds > 1 and not study.takes_seeds:
         raise UsageError(f"the study '{study.name}' trains each network once; leave out seeds")
     if options.seeds < 1:
@@ -208,5 +284,5 @@ def _check(study: Study, options: Options) -> None:
 
 def _as_json(options: Options) -> dict[str, Any]:
     """The options that figures depend on."""
-    values = dataclasses.asdict(options) | {"only": list(options.only)}
+    values = dataclasses.asdict(options) | {"only": list(options.only), "hardened": list(options.hardened)}
     return {name: value for name, value in values.items() if name not in ("device", "data_dir")}

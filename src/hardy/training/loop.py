@@ -33,6 +33,8 @@ from hardy.training.selection import (
 )
 
 SECONDS_BETWEEN_UPDATES = 0.2
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+"""What a kill within an epoch may cost."""
 
 
 class Update(NamedTuple):
@@ -110,8 +112,9 @@ def fit(
         validation: chooses the best epoch.
         classes: K.
         seed: every random number comes from it.
-        checkpoint: where the state is written after every epoch and on stopping. If the file exists, training resumes
-            from it, to the same weights as without the interruption (same machine, same number of threads).
+        checkpoint: where the state is written after every epoch and every minute, and on stopping. If the file exists,
+            training resumes from it, to the same weights as without the interruption (same machine, same number of
+            threads).
         report: called with the progress, a few times per second.
         stop: asked after every step whether to stop.
         data_dir: where to look first for the outliers that objectives name.
@@ -196,7 +199,11 @@ def _fit(
     if checkpoint is not None and checkpoint.exists():
         state = _restore(checkpoint, facts, model, optimizer, averaged, terms)
 
+    saved = time.perf_counter()
+
     def save() -> None:
+        nonlocal saved
+        saved = time.perf_counter()
         if checkpoint is not None:
             groups = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer), "best": state.best}
             averages = {"averaged": averaged.state} if averaged else {}
@@ -271,9 +278,10 @@ def _fit(
             under_attack = robust if threats else None
             report(Update(state.step, steps, latest_loss, accuracy, images_per_second, under_attack))
             started, since = time.perf_counter(), state.step
-        if state.step < steps and stop():
-            if not epoch_ends:
-                save()
+        stopped = state.step < steps and stop()
+        if not epoch_ends and (stopped or time.perf_counter() - saved > SECONDS_BETWEEN_CHECKPOINTS):
+            save()
+        if stopped:
             raise Stopped(f"stopped at step {state.step} of {steps} of '{recipe.name}'; go on with --resume")
     best = {**model.state_dict(), **state.best}
     robust = state.score.robust_accuracy if threats else None

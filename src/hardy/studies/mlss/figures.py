@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hardy.evaluation.evaluate import estimate
 from hardy.evaluation.framework import Metric, MetricKind, Scalar
 from hardy.evaluation.scorecard import Estimate
 from hardy.metrics import paired_bootstrap
 from hardy.rng import host_generator
-from hardy.studies.mlss.measured import ATTACKED, EPS, ROBUST_ACCURACY
+from hardy.studies.mlss.measured import ATTACKED, EPS, MISTAKEN_ACCURACY, ROBUST_ACCURACY
 
 RESAMPLES = 500
 
@@ -37,6 +38,18 @@ class Difference(NamedTuple):
 def published() -> Mapping[str, Any]:
     """Every figure that the study gives, as it gives it."""
     return json.loads((files("hardy.studies.mlss") / "published.json").read_text(encoding="utf-8"))
+
+
+class Mistake(NamedTuple):
+    """What a mistake makes of the CNN.
+
+    Attributes:
+        cells: robust accuracy per attack and radius.
+        distance: the mean over these of how far it is from the study's.
+    """
+
+    cells: Mapping[tuple[str, float], Estimate]
+    distance: float
 
 
 class Figures:
@@ -80,6 +93,17 @@ class Figures:
         }
         return {cell: it for cell, it in found.items() if it is not None}
 
+    def mistake(self, network: str) -> Mistake | None:
+        """The robust accuracy of the CNN with this mistake beside the study's; None where it was not measured."""
+        theirs = {(row[0], row[1]): row[2] / 100 for row in published()["attacks"]["rows"]}
+        cells = {
+            (attack, eps): self.estimate(network, MISTAKEN_ACCURACY, attack=attack, eps=eps) for attack, eps in theirs
+        }
+        known = {cell: it for cell, it in cells.items() if it is not None}
+        if len(known) < len(theirs):
+            return None
+        return Mistake(known, float(np.mean([abs(it.value - theirs[cell]) for cell, it in known.items()])))
+
     def mean_robust_difference(self, network: str, other: str) -> Difference | None:
         """The mean of these differences over all attacks and radii."""
         pairs = [
@@ -94,12 +118,18 @@ class Figures:
 
 def mean_difference(pairs: Sequence[tuple[Metric, Metric]]) -> Difference:
     """The mean over pairs of metrics, all of the same images, of the first minus the second."""
-
-    def mean(place: int):
-        return lambda weights: float(np.mean([pair[place].compute(weights) for pair in pairs]))
-
     first = pairs[0][0]
+    means = [_mean([pair[place] for pair in pairs]) for place in (0, 1)]
     strata = [len(indices) for _, indices in first.examples]
     once = np.ones(first.n)
-    interval = paired_bootstrap(mean(1), mean(0), strata, host_generator(0, "mlss"), resamples=RESAMPLES)
-    return Difference(mean(0)(once) - mean(1)(once), *interval)
+    interval = paired_bootstrap(means[1], means[0], strata, host_generator(0, "mlss"), resamples=RESAMPLES)
+    return Difference(means[0](once) - means[1](once), *interval)
+
+
+def _mean(metrics: Sequence[Metric]) -> Callable[[NDArray[np.float64]], float]:
+    shares = [it.successes for it in metrics]
+    if any(it is None for it in shares):
+        return lambda weights: float(np.mean([it.compute(weights) for it in metrics]))
+    # The mean of shares of the same images is a mean over images.
+    each = np.mean(np.array(shares, np.float64), axis=0)
+    return lambda weights: float(weights @ each / weights.sum())

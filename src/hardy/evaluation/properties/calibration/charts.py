@@ -30,11 +30,11 @@ def draw(results: Results) -> list[Chart]:
             for way in answers_to(results, measurement)
             if way.setting in ({}, TEMPERATURE)
         }
-        charts += _before_and_after(shown, words)
+        charts += before_and_after(shown, words)
     return charts
 
 
-def _before_and_after(answers: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]], words: str) -> list[Chart]:
+def before_and_after(answers: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]], words: str) -> list[Chart]:
     """A reliability diagram, its counts, and accuracy as bars, of confidence and whether it was right; ``words`` say
     behind each title what the answers are to."""
     found = {name: reliability(*given, BINS) for name, given in answers.items()}
