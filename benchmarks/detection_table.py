@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,31 +64,41 @@ def main() -> None:
             kept = shown.images[shown.foreground]
             families[name] = [extract(classifier, it) for it in (images, kept) if len(it) >= LEAST]
 
-        def refused(detector: Detector, family: str) -> float:
+        def refused(detector: Detector, names: Sequence[str]) -> dict[str, float]:
             threshold = np.quantile(detector.scores(inside), 1 - arguments.refusal, method="higher")
-            return min(float((detector.scores(it) > threshold).mean()) for it in families[family])
+            return {
+                name: min(float((detector.scores(it) > threshold).mean()) for it in families[name]) for name in names
+            }
 
-        def note(name: str, detectors: dict[str, Detector]) -> None:
-            row = {family: refused(detector, family) for family, detector in detectors.items()}
+        def note(name: str, row: dict[str, float], started: float) -> None:
             seen = [row[family] for family in FITTING_FAMILIES]
-            table[name] = row | {"worst": min(seen), "mean": float(np.mean(seen))}
-            print(f"{name:22s}", *(f"{value:8.1%}" for value in table[name].values()), flush=True)
+            table[name] = {family: row[family] for family in families} | {
+                "worst": min(seen),
+                "mean": float(np.mean(seen)),
+                "seconds": time.process_time() - started,
+            }
+            shares = [f"{value:8.1%}" for value in list(table[name].values())[:-1]]
+            print(f"{name:22s}", *shares, f"{table[name]['seconds']:8.1f}", flush=True)
 
-        print(f"{'score':22s}", *(f"{name[:8]:>8s}" for name in (*families, "worst", "mean")))
-        single = {name: fit_detector(name, training, labels) for name in usable(training)}
-        for name, detector in single.items():
-            note(name, dict.fromkeys(families, detector))
+        print(f"{'score':22s}", *(f"{name[:8]:>8s}" for name in (*families, "worst", "mean", "seconds")))
+        single: dict[str, Detector] = {}
+        for name in usable(training):
+            started = time.process_time()
+            single[name] = fit_detector(name, training, labels)
+            note(name, refused(single[name], list(families)), started)
 
         def others(family: str) -> list[Features]:
             return [it for name in FITTING_FAMILIES if name != family for it in families[name]]
 
         for name, fit in {
-            COMBINATION: lambda seen: fit_combination(list(single.values()), fitting, concatenate(seen)),
             "discriminator": lambda seen: fit_exposed(training, seen),
+            COMBINATION: lambda seen: fit_combination(list(single.values()), fitting, concatenate(seen)),
         }.items():
-            of_all = fit(others(""))
-            fitted = {family: fit(others(family)) if family in FITTING_FAMILIES else of_all for family in families}
-            note(name, fitted)
+            started = time.process_time()
+            row = refused(fit(others("")), [family for family in families if family not in FITTING_FAMILIES])
+            for family in FITTING_FAMILIES:
+                row |= refused(fit(others(family)), [family])
+            note(name, row, started)
     best = max(table, key=lambda name: (round(table[name]["worst"], 2), table[name]["mean"]))
     print(f"by the rule: {best}")
     if arguments.json:

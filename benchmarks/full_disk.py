@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from small import SMALL, write_small_data
+from small import SMALL, SMALL_DIGITS, measure_little, write_digits, write_small_data
 
 from hardy.cli.main import main as hardy
 from hardy.training import train
@@ -108,14 +108,14 @@ def commands(folder: Path) -> dict[str, tuple[list[str], list[str]]]:
     data = write_small_data(folder / "data.npz")
     run, digits = str(folder / "run"), folder / "digits"
     train(SMALL, run, data=data, progress=False)
-    tiny = {"model_arguments": '{"width": 2}', "epochs": "1", "batch_size": "512"}
-    train(SMALL.with_settings(tiny), digits, progress=False)
+    train(SMALL_DIGITS, digits, data=write_digits(folder / "digits.npz"), progress=False)
+    measure_little()
     resume = ["--resume"]
     return {
         "train": (["train", "fast", "--data", data, *settings], resume),
         "evaluate": (["evaluate", run, "--data", data, "--property", "accuracy", "--property", "conformal"], resume),
         "attack": (["attack", run, "--data", data, "--attack", "pgd", "--eps", "0.1", "--limit", "20"], []),
-        "bundle": (["bundle", str(digits)], []),
+        "bundle": (["bundle", str(digits), "--detector", "energy", "--alpha", "0.1"], []),
         "study": (
             [
                 "study",

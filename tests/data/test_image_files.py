@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
 import zlib
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from hardy.data.image_files import MAX_SIDE, read_gray_images, write_images
+from hardy.data.image_files import BYTES_AT_ONCE, MAX_SIDE, read_gray_images, write_images
 from hardy.errors import DataError
 
 RAMP = np.linspace(0, 255, 40 * 30).reshape(40, 30).astype(np.uint8)
@@ -113,7 +116,7 @@ def test_a_large_picture_is_made_small(tmp_path: Path) -> None:
 )
 def test_arrays_of_every_kind_give_the_gray_values(tmp_path: Path, array: np.ndarray, count: int) -> None:
     np.save(tmp_path / "a.npy", array)
-    images = read_gray_images(tmp_path / "a.npy")
+    images = list(read_gray_images(tmp_path / "a.npy"))
     assert len(images) == count
     for image in images:
         assert np.allclose(image.gray, RAMP / 255, atol=1e-6)
@@ -138,7 +141,7 @@ def test_arrays_of_every_kind_give_the_gray_values(tmp_path: Path, array: np.nda
 def test_arrays_that_are_no_images_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(DataError, match=message) as caught:
-        read_gray_images(tmp_path / "a.npy")
+        list(read_gray_images(tmp_path / "a.npy"))
     assert "a.npy" in str(caught.value)
 
 
@@ -173,7 +176,7 @@ def test_what_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, kind: str) -
     make, message = BROKEN[kind]
     make(tmp_path / "a.png")
     with pytest.raises(DataError, match=message) as caught:
-        read_gray_images(tmp_path / "a.png")
+        list(read_gray_images(tmp_path / "a.png"))
     assert "a.png" in str(caught.value)
 
 
@@ -190,11 +193,51 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
         write_images(tmp_path / "file" / "in", ["a"], np.zeros((1, 28, 28), np.float32))
 
 
-def test_an_array_that_would_fill_the_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    """A sparse file takes no disk: a million blank images in a few bytes."""
-    path = tmp_path / "many.npy"
-    np.save(path, np.zeros((1, 28, 28), np.uint8))
-    with path.open("r+b") as file:
-        file.truncate(784_000_128)
-    with pytest.raises(DataError, match=r"holds 784,000,128 bytes; at most 67,108,864 are read at once: split it"):
-        read_gray_images(path)
+def sparse(path: Path, count: int) -> Path:
+    """So many blank images of 28x28 in a file that takes no disk."""
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, 28, 28)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + count * 784)
+    return path
+
+
+def test_an_array_of_more_images_than_are_asked_for_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "many.npy", 1_000_000)
+    with pytest.raises(DataError, match=r"many\.npy holds 1,000,000 images; at most 100,000 .*, as --limit says"):
+        next(read_gray_images(path))
+    with pytest.raises(DataError, match=r"holds 3 images; at most 2 "):
+        next(read_gray_images(sparse(tmp_path / "three.npy", 3), 2))
+
+
+def test_an_array_of_any_size_takes_the_same_memory(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "many.npy", 30_000)
+    tracemalloc.start()
+    names = [image.name for image in islice(read_gray_images(path), 0, None, 1000)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert names[-1] == f"{path}[29000]"
+    assert peak < 10 * BYTES_AT_ONCE < path.stat().st_size
+
+
+@pytest.mark.parametrize("names", [("images", "labels"), ("anything",)])
+def test_images_are_read_of_an_npz_file(tmp_path: Path, names: tuple[str, ...]) -> None:
+    arrays: dict[str, Any] = dict.fromkeys(names, np.stack([RAMP, 255 - RAMP]))
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "a.npz", **arrays)
+        first, second = read_gray_images(tmp_path / "a.npz")
+        assert (first.name, second.name) == (f"{tmp_path / 'a.npz'}[0]", f"{tmp_path / 'a.npz'}[1]")
+        assert np.allclose(second.gray, 1 - first.gray, atol=1e-6)
+
+
+def test_an_npz_file_of_several_arrays_has_to_say_which_are_the_images(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=RAMP, y=RAMP)
+    with pytest.raises(DataError, match=r"a\.npz holds the arrays x, y; call the images 'images'"):
+        next(read_gray_images(tmp_path / "a.npz"))
+
+
+def test_an_array_that_is_cut_off_is_told_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.stack([RAMP] * 3))
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"a\.npy is truncated or altered"):
+        next(read_gray_images(tmp_path / "a.npy"))

@@ -108,8 +108,26 @@ def test_one_path_has_one_answer(made: Path, files: list[Path], tmp_path: Path) 
     with pytest.raises(DataError, match=r"broken\.png"):
         bundle.predict(files[1])
     np.save(tmp_path / "two.npy", np.zeros((2, 28, 28), np.uint8))
-    with pytest.raises(DataError, match=r"two\.npy holds 2 images; pass a list of paths"):
+    with pytest.raises(DataError, match=r"two\.npy holds several images; pass a list of paths"):
         bundle.predict(tmp_path / "two.npy")
+
+
+def test_many_pictures_are_answered_a_few_at_a_time_in_order(
+    hardy: Hardy, made: Path, tmp_path: Path, digits: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "many.npz", images=digits)
+    Image.fromarray(digits[0]).resize((40, 40)).save(tmp_path / "large.png")
+    files = [tmp_path / "many.npz", tmp_path / "large.png", tmp_path / "absent.png"]
+    bundle = load_bundle(made)
+    at_once = bundle.predict(files)
+    monkeypatch.setattr("hardy.deployment.predict.AT_ONCE", 3)
+    assert [answer.image for answer in at_once] == [*(f"{files[0]}[{row}]" for row in range(20)), *map(str, files[1:])]
+    for one, other in zip(bundle.predictions(files), at_once, strict=True):
+        assert (one.image, one.best, one.rules, one.error) == (other.image, other.best, other.rules, other.error)
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+    called = hardy("predict", made, files[0], "--limit", 19)
+    assert (called.status, called.out) == (2, "")
+    assert "holds 20 images; at most 19 are read of one file, as --limit says" in called.err
 
 
 def test_what_the_network_saw_is_saved(made: Path, files: list[Path], tmp_path: Path, digits: np.ndarray) -> None:
@@ -118,7 +136,7 @@ def test_what_the_network_saw_is_saved(made: Path, files: list[Path], tmp_path: 
     for answer in answers:
         if not answer.error:
             assert answer.saved is not None
-            assert read_gray_images(Path(answer.saved))[0].gray.shape == (28, 28)
+            assert next(read_gray_images(Path(answer.saved))).gray.shape == (28, 28)
     assert np.array_equal(np.asarray(Image.open(str(answers[0].saved))), digits[0])
     assert "two" in Path(str(answers[2].saved)).name
 

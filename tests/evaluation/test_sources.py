@@ -43,7 +43,7 @@ PROPERTIES = ("calibration", "conformal", "error_detection", "out_of_distributio
 
 def test_a_test_only_folder_is_fitted_on_a_share_and_told_from_named_sets(folder: Path, tmp_path: Path) -> None:
     data = f"{folder / 'shapes'}?resize=10x12&validation=0.4"
-    ood = [f"scribbles={folder / STRANGE}", str(folder / "unseen.npy")]
+    ood = [f"far:scribbles={folder / STRANGE}", str(folder / "unseen.npy")]
     card = measured(folder, tmp_path / "run", data=data, ood=ood, properties=PROPERTIES)
     assert card.find("calibration", "ece", calibrator="temperature").n == 36
     assert card.find("conformal", "coverage").dataset == f"{data}/test"
@@ -52,6 +52,8 @@ def test_a_test_only_folder_is_fitted_on_a_share_and_told_from_named_sets(folder
         assert found.n > 36
         card.find("out_of_distribution", "detection_accuracy", dataset=name, score="max_softmax", accepted=0.95)
         assert name in card.environment.data
+    far = card.find("out_of_distribution", "mean_auroc", distance="far", score="max_softmax")
+    assert far.value == card.find("out_of_distribution", "auroc", dataset="scribbles", score="max_softmax").value
     assert any("notes.txt" in warning for warning in card.warnings)
     # And a report can be made again from what is stored.
     _, results = load_results(Run.open(tmp_path / "run"))

@@ -38,6 +38,7 @@ def small_bundle(run: Path, **settings: object) -> Bundle:
 def measure_little(patch: pytest.MonkeyPatch) -> None:
     """Let bundles measure refusal on few images."""
     patch.setattr("hardy.deployment.fit.IMAGES_PER_KIND", 10)
+    patch.setattr("hardy.deployment.fit.PAGES_PER_KIND", 10)
     patch.setattr("hardy.deployment.fit.VARIANTS", 1)
     patch.setattr("hardy.deployment.fit.OUTLIERS_PER_FAMILY", 30)
     patch.setattr("hardy.ood.exposed.MOST_STEPS", 60)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hardy.cli.options import AllowRandom, Data, DataDir, Device, Json, Seed, print_json
+from hardy.cli.options import AllowRandom, DataDir, Device, Json, OwnData, Seed, print_json
 from hardy.errors import UsageError
 from hardy.files import check_writable
 
@@ -32,7 +32,7 @@ def attack(
     limit: Annotated[int, typer.Option(min=1, help="How many test images.")] = 1000,
     seed: Seed = 0,
     device: Device = "auto",
-    data: Data = "mnist",
+    data: OwnData = None,
     data_dir: DataDir = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 500,
     allow_random: AllowRandom = False,
@@ -61,7 +61,7 @@ def attack(
     attacks = get_attacks(attack, norm)
     typed = None if eps is None else ThreatModel.checked(norm, read_radius(eps))
     loaded = load_subject(subject, weights)
-    source = load_dataset(f"{data}/test", data_dir)
+    source = load_dataset(f"{loaded.data(data)}/test", data_dir)
     usual = usual_radii(source.images.shape[1:])
     if typed is None and norm not in usual:
         raise UsageError(f"--eps is missing: nothing is usual in {norm}")

@@ -13,7 +13,13 @@ from hardy.cli.options import DataDir, Ood
 def bundle(
     run: Annotated[Path, typer.Argument(help="The folder of a trained run.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    detector: Annotated[str, typer.Option(help="The OOD detector; 'hardy list scores' shows them.")] = "discriminator",
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            help="The OOD detector; 'hardy list scores' shows them. By default the score that reports name.",
+            show_default=False,
+        ),
+    ] = None,
     target_refusal: Annotated[float, typer.Option(help="The share of validation images that may be refused.")] = 0.01,
     alpha: Annotated[
         float | None,
@@ -36,12 +42,13 @@ def bundle(
     from hardy.deployment import write_bundle
     from hardy.deployment.bundle import SCORECARD, check_free
     from hardy.deployment.fit import fit_bundle
+    from hardy.ood import HEADLINE
     from hardy.report.bundle_card import bundle_card
 
     check_free(out)
     fitted = fit_bundle(
         run,
-        detector=detector,
+        detector=detector or HEADLINE,
         target_refusal=target_refusal,
         alpha=alpha,
         ood=ood or (),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hardy.cli.options import (
-    DATA_HELP,
     AllowRandom,
     DataDir,
     Device,
     Json,
     Ood,
+    OwnData,
     Resize,
     Resume,
     Seed,
@@ -52,10 +52,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="At most so many examples per measurement.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
-    data: Annotated[
-        str | None,
-        typer.Option(help=f"{DATA_HELP} By default what a run was trained on, else mnist.", show_default=False),
-    ] = None,
+    data: OwnData = None,
     validation: Annotated[
         str | None,
         typer.Option(metavar="FOLDER|FILE", help="Fit calibrators, prediction sets and thresholds on these images."),

@@ -1,9 +1,16 @@
-"""``hardy list``."""
+"""``hardy list``.
+
+Registries load torch, which takes seconds. So what hardy itself registers is also in ``listing.json``, which
+``python -m hardy.cli.listing`` writes and a test holds against the registries; it is read before torch is loaded.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from json import dumps, loads
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -26,6 +33,9 @@ def _size(architecture: Any) -> str:
 def _corruption(item: Any) -> str:
     family = "MNIST-C" if item.published else "held out"
     return f"{item.description} ({family}; severities {len(item.severities)}, default {item.default})"
+
+
+LISTING = Path(__file__).parent / "listing.json"
 
 
 class Kind(NamedTuple):
@@ -52,6 +62,17 @@ KINDS = {
 }
 
 
+def registered(kind: str) -> dict[str, str]:
+    """Names and descriptions of what there is of a kind."""
+    return {
+        name: KINDS[kind].describe(item)
+        for module, _, registry in (place.partition(":") for place in KINDS[kind].registries)
+        for name, item in getattr(import_module(module), registry).items()
+        # An ensemble is made of others, so it has no size of its own.
+        if (kind, name) != ("models", "ensemble")
+    }
+
+
 def list_(
     kind: Annotated[str, typer.Argument(help=" | ".join(KINDS))],
     json: Json = False,
@@ -59,13 +80,8 @@ def list_(
     """What there is to choose from."""
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS)
-    items = {
-        name: KINDS[kind].describe(item)
-        for module, _, registry in (place.partition(":") for place in KINDS[kind].registries)
-        for name, item in getattr(import_module(module), registry).items()
-        # An ensemble is made of others, so it has no size of its own.
-        if (kind, name) != ("models", "ensemble")
-    }
+    # Whoever has registered something of their own has loaded torch for it.
+    items = registered(kind) if "torch" in sys.modules else loads(LISTING.read_text(encoding="utf-8"))[kind]
     if json:
         print_json(items)
         return
@@ -76,3 +92,8 @@ def list_(
     for name, text in items.items():
         table.add_row(f"[bold]{name}[/bold]", text)
     Console().print(table)
+
+
+if __name__ == "__main__":
+    found = {kind: registered(kind) for kind in KINDS}
+    LISTING.write_text(dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

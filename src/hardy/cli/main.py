@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -74,12 +74,17 @@ def main() -> None:
     except HardyError as error:
         _fail(str(error), error.exit_status)
     except Exception as error:
-        # Typer's own usage errors know how to show themselves; anything else is a bug and shows its trace.
-        show, status = getattr(error, "show", None), getattr(error, "exit_code", None)
-        if show is None or status is None:
+        # Typer's own usage errors know what to say; anything else is a bug and shows its trace.
+        message, status = getattr(error, "format_message", None), getattr(error, "exit_code", None)
+        if message is None or status is None:
             raise
-        show()
-        sys.exit(status)
+        said = " ".join(message().split()).rstrip(".")
+        if not said:
+            # Without arguments the help has been printed already.
+            sys.exit(status)
+        context: Any = getattr(error, "ctx", None)
+        path = context.command_path if context else app.info.name
+        _fail(f"{said}; see '{path} --help'", status)
     if status == INTERRUPTED:
         _fail("stopped; what is finished is kept; continue with --resume", 1)
 

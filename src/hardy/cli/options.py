@@ -13,6 +13,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what was begun in --out.")]
 DATA_HELP = "A dataset's name, a folder with one subfolder per class, or an .npz file."
 Data = Annotated[str, typer.Option(help=DATA_HELP)]
+OwnData = Annotated[
+    str | None, typer.Option(help=f"{DATA_HELP} By default what a run was trained on, else mnist.", show_default=False)
+]
 Resize = Annotated[
     str,
     typer.Option(metavar="WIDTHxHEIGHT", help="Resize and crop the images of folders and files.", show_default=False),
@@ -20,8 +23,9 @@ Resize = Annotated[
 Ood = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="[NAME=]FOLDER|FILE",
-        help="Images that belong to no class, of a folder, an .npz or .npy file, or a dataset/split; may be repeated.",
+        metavar="[near:|far:][NAME=]FOLDER|FILE",
+        help="Images that belong to no class, of a folder, an .npz or .npy file, or a dataset/split; may be repeated. "
+        "Those that are called near, and those that are called far, get a mean.",
     ),
 ]
 ValidationShare = Annotated[

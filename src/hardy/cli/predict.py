@@ -18,7 +18,9 @@ _UNLIMITED = 1 << 16
 
 def predict(
     bundle: Annotated[Path, typer.Argument(help="The folder of a bundle.")],
-    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or NPY files; an NPY file may hold several images.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, NPY or NPZ files; of these one may hold several images.")
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per image.")] = False,
     save_input: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save the 28x28 images that the network sees.")
@@ -27,18 +29,30 @@ def predict(
         str,
         typer.Option(help="dark or light strokes, or auto, which looks; by default as the bundle says."),
     ] = "",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="How many images an NPY or NPZ file may hold; by default 100,000.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Answer with a class, a calibrated confidence and a prediction set, or abstain and say why."""
+    from hardy.data.image_files import MAX_IMAGES
     from hardy.deployment import load_bundle
 
-    answers = load_bundle(bundle).predict(images, polarity=polarity, save_input=save_input)
-    errors = [answer.error for answer in answers if answer.error]
-    if json:
-        import json as json_module
+    loaded = load_bundle(bundle)
+    answers = loaded.predictions(images, polarity=polarity, save_input=save_input, limit=limit or MAX_IMAGES)
+    errors, rows = [], []
+    for answer in answers:
+        if answer.error:
+            errors.append(answer.error)
+        if json:
+            import json as json_module
 
-        typer.echo("\n".join(json_module.dumps(answer.as_json(), ensure_ascii=False) for answer in answers))
-    else:
-        _print_table([answer for answer in answers if not answer.error])
+            typer.echo(json_module.dumps(answer.as_json(), ensure_ascii=False))
+        elif not answer.error:
+            rows.append(answer)
+    _print_table(rows)
     if errors:
         raise DataError("\nhardy: ".join(errors))
 

@@ -11,6 +11,10 @@ from hardy.data.splits import validation_size
 
 Role: TypeAlias = Literal["in-distribution", "out-of-distribution", "shift"]
 
+Distance: TypeAlias = Literal["near", "far", ""]
+"""How far an out-of-distribution dataset is from the classes by what it shows, as in OpenOOD (arXiv:2306.09301); ""
+where nobody has said."""
+
 
 @dataclass(frozen=True)
 class DataFile:
@@ -66,6 +70,7 @@ class DatasetEntry:
         name: the first part of the names that can be loaded, ``name/split``.
         title: its common name.
         role: what it is to a classifier of MNIST.
+        distance: from MNIST, of what is out of distribution.
         splits: the published splits by name.
         classes: the class names, in the order of the labels; empty where loading tells.
         license: as its authors state it.
@@ -93,6 +98,7 @@ class DatasetEntry:
     transposed: bool = False
     first_label: int = 0
     made_of: str = ""
+    distance: Distance = ""
 
     @property
     def files(self) -> tuple[DataFile, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hardy.data.npy import read_npy
+from hardy.data.npy import read_parts
 from hardy.errors import DataError, explain_missing_packages
 
 if TYPE_CHECKING:
@@ -29,8 +29,14 @@ MAX_PIXELS_OF_MANY = 1 << 24
 MAX_BYTES = 1 << 28
 """Of one image file."""
 
-MAX_NPY_BYTES = 1 << 26
-"""Of one NPY file, as its images are turned to float32 and prepared all at once: some 80,000 images of 28x28."""
+MAX_IMAGES = 100_000
+"""Of one NPY or NPZ file, if nothing else is said: each of them gets an answer of its own."""
+
+BYTES_AT_ONCE = 1 << 20
+"""Of an NPY or NPZ file, so that one of any size takes as much memory."""
+
+ARRAYS = (".npy", ".npz")
+"""How the names of files end that hold arrays of images."""
 
 MAX_SIDE = 512
 """A larger image is made smaller as it is read; a digit in it can still be found."""
@@ -67,16 +73,31 @@ class GrayImage(NamedTuple):
     gray: NDArray[np.float32]
 
 
-def read_gray_images(path: Path) -> list[GrayImage]:
-    """Read the images of one file as gray values.
+def read_gray_images(path: Path, most: int = MAX_IMAGES) -> Iterator[GrayImage]:
+    """Read the images of one file as gray values, one after another.
 
     A file of one of the :data:`FORMATS` holds one, of any mode and depth; it is turned as its camera says. An ``.npy``
-    file holds (H, W), or several: (N, H, W), (N, C, H, W) or (N, H, W, C) with C 1 or 3; uint8, uint16, bool, or
-    floating point in [0, 1].
+    file, or the array ``images`` or only array of an ``.npz`` file, holds (H, W), or several: (N, H, W), (N, C, H, W)
+    or (N, H, W, C) with C 1 or 3; uint8, uint16, bool, or floating point in [0, 1].
+
+    Args:
+        path: the file.
+        most: how many images it may hold.
 
     Raises:
         DataError: no such file, of no known format, broken, animated, empty, or too large.
     """
+    check_file(path)
+    if path.suffix.lower() not in ARRAYS:
+        yield GrayImage(str(path), _decode(path, MAX_PIXELS, _gray))
+        return
+    for part in read_parts(path, most=most, bytes_at_once=BYTES_AT_ONCE):
+        for number, gray in enumerate(_gray_stack(part.array, str(path)), part.first):
+            yield GrayImage(f"{path}[{number}]" if part.total > 1 else str(path), gray)
+
+
+def check_file(path: Path) -> None:
+    """Raise :class:`DataError` unless there is a regular file that is not empty."""
     try:
         status = path.stat()
     except OSError as error:
@@ -85,16 +106,6 @@ def read_gray_images(path: Path) -> list[GrayImage]:
         raise DataError(f"{path} is no file; name image files, or NPY files")
     if not status.st_size:
         raise DataError(f"{path} is empty, 0 bytes; save the image again")
-    if path.suffix.lower() == ".npy":
-        if status.st_size > MAX_NPY_BYTES:
-            raise DataError(
-                f"{path} holds {status.st_size:,} bytes; at most {MAX_NPY_BYTES:,} are read at once: split it"
-            )
-        stack = _gray_stack(read_npy(path), str(path))
-        if len(stack) == 1:
-            return [GrayImage(str(path), stack[0])]
-        return [GrayImage(f"{path}[{index}]", gray) for index, gray in enumerate(stack)]
-    return [GrayImage(str(path), _decode(path, MAX_PIXELS, _gray))]
 
 
 def read_pixels(path: Path, channels: int | None = None, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -257,9 +268,7 @@ def _small(image: Image.Image) -> NDArray[np.float32]:
 def _gray_stack(array: NDArray[Any], where: str) -> NDArray[np.float32]:
     """float32 (N, H, W)."""
     shape = array.shape
-    if array.ndim == 2:
-        array = array[None]
-    elif array.ndim == 4 and shape[1] in (1, 3):
+    if array.ndim == 4 and shape[1] in (1, 3):
         array = array.transpose(0, 2, 3, 1)
     if not (array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3))):
         raise DataError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hardy.data.dataset import Dataset
+from hardy.data.entry import Distance
 from hardy.data.reading import Reading
 from hardy.data.registry import DATASETS
 from hardy.data.user import UNLABELED
@@ -14,10 +15,19 @@ from hardy.errors import UsageError, unknown
 
 
 class Outside(NamedTuple):
-    """An out-of-distribution dataset: what it is called, and the name that loads it."""
+    """An out-of-distribution dataset: what it is called, the name that loads it, and how far from the classes it is."""
 
     called: str
     loaded: str
+    distance: Distance = ""
+
+
+def split_distance(given: str | Path) -> tuple[Distance, str]:
+    """``near:REST`` or ``far:REST`` as both; else no distance and the whole."""
+    distance, colon, rest = str(given).partition(":")
+    if not colon or distance not in ("near", "far") or Path(str(given)).exists():
+        return "", str(given)
+    return distance, rest
 
 
 def split_name(given: str | Path) -> tuple[str, str]:
@@ -38,7 +48,7 @@ def outside_of(name: str, path: str | Path, like: Dataset) -> Outside:
         UsageError: no such dataset, file or folder.
     """
     if str(path).rpartition("/")[0] in DATASETS:
-        return Outside(name or str(path), str(path))
+        return Outside(name or str(path), str(path), DATASETS[str(path).rpartition("/")[0]].distance)
     reading = Reading.of(path)
     if not reading.path.exists():
         raise UsageError(f"{unknown('dataset', str(path), DATASETS)}; nor is there a file or folder '{path}'")
@@ -50,14 +60,16 @@ def outside_of(name: str, path: str | Path, like: Dataset) -> Outside:
 
 
 def outside_ones(given: str | Path | Sequence[str | Path], like: Dataset) -> list[Outside]:
-    """:func:`outside_of` of each, some of them with names, as in ``sketches=PATH``.
+    """:func:`outside_of` of each, some with names or a distance, as in ``sketches=PATH`` or ``far:sketches=PATH``.
 
     Raises:
         UsageError: none of them, or two of one name.
     """
     found: list[Outside] = []
     for one in [given] if isinstance(given, str | Path) else given:
-        outside = outside_of(*split_name(one), like)
+        distance, rest = split_distance(one)
+        outside = outside_of(*split_name(rest), like)
+        outside = outside._replace(distance=distance or outside.distance)
         if outside.called in {it.called for it in found}:
             raise UsageError(f"two datasets are called '{outside.called}'; name one of them: --ood NAME={one}")
         found.append(outside)

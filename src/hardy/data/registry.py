@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hardy.data.entry import Archive, DataFile, DatasetEntry, PublishedSplit, Role
+from hardy.data.entry import Archive, DataFile, DatasetEntry, Distance, PublishedSplit, Role
 from hardy.data.uci import uci_digits
 from hardy.errors import UsageError
 from hardy.registry import Registry
@@ -76,6 +76,7 @@ _FASHION = DatasetEntry(
     name="fashion-mnist",
     title="Fashion-MNIST",
     role="out-of-distribution",
+    distance="near",
     splits={
         "train": _idx_pair(
             60_000,
@@ -107,6 +108,7 @@ _NOTMNIST = DatasetEntry(
     name="notmnist",
     title="notMNIST",
     role="out-of-distribution",
+    distance="near",
     splits={
         "test": _idx_pair(
             10_000,
@@ -128,6 +130,7 @@ _KMNIST = DatasetEntry(
     name="kmnist",
     title="Kuzushiji-MNIST",
     role="out-of-distribution",
+    distance="near",
     splits={
         "train": _idx_pair(
             60_000,
@@ -157,6 +160,7 @@ _EMNIST_LETTERS = DatasetEntry(
     name="emnist-letters",
     title="EMNIST letters",
     role="out-of-distribution",
+    distance="near",
     splits={
         "train": _idx_pair(124_800, "emnist-letters-train"),
         "test": _idx_pair(20_800, "emnist-letters-test"),
@@ -215,6 +219,7 @@ _GLYPHS = DatasetEntry(
     name="glyphs",
     title="Letters A to J, drawn from matplotlib's fonts",
     role="out-of-distribution",
+    distance="near",
     splits={"test": PublishedSplit(1_980, load=letter_glyphs)},
     classes=tuple("ABCDEFGHIJ"),
     license="generated; the fonts are under the DejaVu, STIX and BaKoMa licenses",
@@ -230,7 +235,7 @@ _USERS = "registered by the user"
 
 
 def register(
-    name: str, *, role: Role = "in-distribution", license: str = "", citation: str = ""
+    name: str, *, role: Role = "in-distribution", distance: Distance = "", license: str = "", citation: str = ""
 ) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
     """Decorate a function that loads one split, so that the split can be loaded by its name, ``dataset/split``.
 
@@ -242,6 +247,7 @@ def register(
         name: ``dataset/split``.
         role: what the dataset is to the classifiers that are evaluated: the splits of role ``out-of-distribution`` and
             ``shift`` are measured in every evaluation whose images have their shape.
+        distance: of what is out of distribution: ``near`` or ``far``, so that it counts for the mean over these.
         license: of the data.
         citation: one line.
 
@@ -274,7 +280,7 @@ def register(
         splits[split] = PublishedSplit(None, load=load)
         if found:
             DATASETS.remove(dataset)
-        DATASETS.add(DatasetEntry(dataset, _USERS, role, splits, license=license, citation=citation))
+        DATASETS.add(DatasetEntry(dataset, _USERS, role, splits, license=license, citation=citation, distance=distance))
         return load
 
     return add

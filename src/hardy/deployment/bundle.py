@@ -10,8 +10,9 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from hardy.calibration import Calibrator, restore_calibrator
 from hardy.calibration.conformal import Conformal, restore_conformal
+from hardy.data.image_files import MAX_IMAGES
 from hardy.deployment.abstention import Decisions, Thresholds, decide
 from hardy.deployment.manifest import BundleManifest
 from hardy.deployment.predict import Answer, predict_files, predict_resized
@@ -87,10 +89,11 @@ class Bundle:
     @overload
     def predict(self, images: AnyPath, *, polarity: str = ..., save_input: AnyPath | None = ...) -> Answer: ...
     def predict(self, images: AnyPath | Paths, *, polarity: str = "", save_input: AnyPath | None = None) -> Any:
-        """Answer or abstain for image files: PNG, JPEG, BMP, GIF, TIFF, WebP, or NPY.
+        """Answer or abstain for image files: PNG, JPEG, BMP, GIF, TIFF, WebP, NPY or NPZ.
 
         Args:
-            images: the path of a file with one image; or several paths, whose NPY files may hold several images.
+            images: the path of a file with one image; or several paths, whose NPY and NPZ files may hold several
+                images.
             polarity: whether the foreground is ``dark`` or ``light``; ``auto`` decides for each image; by default as
                 the manifest says.
             save_input: a folder to save the images that the network sees in, as PNG.
@@ -108,21 +111,37 @@ class Bundle:
             >>> answer.best, answer.answer in (answer.best, None)
             ('7', True)
         """
-        paths = [images] if isinstance(images, str | Path) else images
+        if not isinstance(images, str | Path):
+            return list(self.predictions(images, polarity=polarity, save_input=save_input))
+        answers = list(islice(self.predictions([images], polarity=polarity, save_input=save_input), 2))
+        if len(answers) > 1:
+            raise DataError(f"{images} holds several images; pass a list of paths to get a list of answers")
+        if answers[0].error:
+            raise DataError(answers[0].error)
+        return answers[0]
+
+    def predictions(
+        self,
+        images: Sequence[AnyPath],
+        *,
+        polarity: str = "",
+        save_input: AnyPath | None = None,
+        limit: int = MAX_IMAGES,
+    ) -> Iterator[Answer]:
+        """:meth:`predict` for several files, one answer after another, so that files of any size take little memory.
+
+        Args:
+            images: several paths.
+            polarity: as for :meth:`predict`.
+            save_input: as for :meth:`predict`.
+            limit: how many images one NPY or NPZ file may hold.
+        """
         preprocessing, classes = self.manifest.preprocessing, self.manifest.classes
         if preprocessing.form == "resize":
             if polarity:
                 raise UsageError("polarity is for bundles of digits; this one takes images with their background")
-            answers = predict_resized(paths, self.answer, classes, self.manifest.input, save_input)
-        else:
-            answers = predict_files(paths, self.answer, classes, polarity or preprocessing.polarity, save_input)
-        if paths is images:
-            return answers
-        if len(answers) > 1:
-            raise DataError(f"{images} holds {len(answers)} images; pass a list of paths to get a list of answers")
-        if answers[0].error:
-            raise DataError(answers[0].error)
-        return answers[0]
+            return predict_resized(images, self.answer, classes, self.manifest.input, save_input, limit)
+        return predict_files(images, self.answer, classes, polarity or preprocessing.polarity, save_input, limit)
 
     def answer(self, preprocessed: Preprocessed, batch_size: int = 500) -> Decisions:
         """Answer or abstain for each image by itself."""

@@ -51,9 +51,14 @@ def components(masks: NDArray[np.bool_]) -> Components:
     within[1] = 1
     labels = np.zeros(masks.shape, np.int32)
     count = int(ndimage.label(masks, within, output=labels))  # type: ignore[arg-type]
-    slices = ndimage.find_objects(labels)
-    box = np.array([(s[1].start, s[1].stop, s[2].start, s[2].stop) for s in slices], np.int64).reshape(-1, 4)
-    image = np.array([s[0].start for s in slices], np.int64)
+    # Of several values that one place is given, the last is kept: so many times faster than ndimage.find_objects.
+    image, box = np.zeros(count, np.int64), np.zeros((count, 4), np.int64)
+    for axis, across in ((0, labels), (2, labels.swapaxes(1, 2))):
+        number, place, _ = np.nonzero(across)
+        component = across[across > 0] - 1
+        image[component] = number
+        box[component, axis + 1] = place + 1
+        box[component[::-1], axis] = place[::-1]
     return Components(labels, image, np.bincount(labels.ravel(), minlength=count + 1)[1:], box)
 
 

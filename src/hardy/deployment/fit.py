@@ -28,13 +28,22 @@ from hardy.deployment import Bundle, BundleManifest, RefusalEstimate
 from hardy.deployment.abstention import RULES, Decisions, Scored, decide, fit_thresholds
 from hardy.deployment.bundle import set_streams
 from hardy.deployment.manifest import Form, Model, Preprocessing, Role, Rules
-from hardy.deployment.preprocessing import Preprocessed, as_they_are, concatenate, in_form, is_as_mnist, preprocess
+from hardy.deployment.preprocessing import (
+    Polarity,
+    Preprocessed,
+    as_they_are,
+    in_form,
+    is_as_mnist,
+    preprocess,
+    preprocess_each,
+)
 from hardy.errors import DataError, RunError, UsageError, unknown
 from hardy.metrics import wilson
 from hardy.models.weights import weights_sha256
 from hardy.ood import (
     COMBINATION,
     DETECTORS,
+    HEADLINE,
     Detector,
     Features,
     extract,
@@ -52,7 +61,6 @@ from hardy.synthetic.photos import DIGITS, Photos, blank_photos, drawn_photos, n
 from hardy.validation import Images
 
 CALIBRATOR = "temperature"
-DETECTOR = "discriminator"
 PREDICTION_SETS = "lac"
 ALPHA = 0.005
 TARGET_REFUSAL = 0.01
@@ -60,16 +68,19 @@ TARGET_REFUSAL = 0.01
 TRAINING_IMAGES = 20_000
 """How many the detector is fitted on."""
 
-OUTLIERS_PER_FAMILY = 1000
+OUTLIERS_PER_FAMILY = 500
 """Training images that become outliers of each family which the detector is fitted on."""
 
 IMAGES_PER_KIND = 500
-"""Synthetic outliers of each family, photos of blank paper, and images of noise."""
+"""Synthetic outliers of each family, and images of one color and of noise."""
+
+PAGES_PER_KIND = 200
+"""Photos of blank paper and of noise, which take the longest to preprocess."""
 
 # What belongs to no class whatever the classes are; a disc, or an image turned or mirrored, may well belong to one.
 OF_NO_CLASS = ("pieces", "textures", "noise", "gray_crops", "permuted_pixels", "glyphs", "strokes", "spliced")
 
-VARIANTS = 6
+VARIANTS = 3
 """How often each letter and each digit is drawn in each font."""
 
 Report = Callable[[str], None]
@@ -85,7 +96,7 @@ class Halves(NamedTuple):
 def fit_bundle(
     run: Run | str | Path,
     *,
-    detector: str = DETECTOR,
+    detector: str = HEADLINE,
     target_refusal: float = TARGET_REFUSAL,
     alpha: float | None = None,
     ood: str | Path | Sequence[str | Path] = (),
@@ -97,7 +108,8 @@ def fit_bundle(
 
     Args:
         run: a run that :func:`hardy.training.train` returned, or its folder.
-        detector: one of :data:`hardy.ood.DETECTORS` of unfamiliar inputs; not ODIN, which needs gradients to answer.
+        detector: one of :data:`hardy.ood.DETECTORS` of unfamiliar inputs; not ODIN, which needs gradients to answer. By
+            default :data:`hardy.ood.HEADLINE`, which reports name too.
         target_refusal: the share of validation images that all rules together may refuse.
         alpha: the share of prediction sets that may miss the true class; by default 0.005, or where there are few
             validation images the least that they allow.
@@ -138,7 +150,7 @@ def fit_bundle(
     check_disjoint(validation, test)
     if len(validation) < 4:
         raise UsageError(f"{validation.name} has {len(validation)} images; a bundle takes at least 4, and better 400")
-    outside = {name: load_dataset(loaded, data_dir) for name, loaded in outside_ones(ood, validation)}
+    outside = {it.called: load_dataset(it.loaded, data_dir) for it in outside_ones(ood, validation)}
     for name, found in outside.items():
         if found.images.shape[1:] != validation.images.shape[1:]:
             raise DataError(f"{name}: images of shape {tuple(found.images.shape[1:])}, not {tuple(manifest['input'])}")
@@ -250,8 +262,8 @@ def estimate_refusal(bundle: Bundle, validation: Dataset) -> list[RefusalEstimat
         return estimates
     photos: dict[str, tuple[Role, Photos]] = {
         "photos of printed letters A to J": ("held out", drawn_photos(LETTERS, EXPOSURE_FONTS, VARIANTS, seed=0)),
-        "photos of blank paper": ("held out", blank_photos(IMAGES_PER_KIND, seed=0)),
-        "images of noise": ("held out", noise_photos(IMAGES_PER_KIND, seed=0)),
+        "photos of blank paper": ("held out", blank_photos(PAGES_PER_KIND, seed=0)),
+        "images of noise": ("held out", noise_photos(PAGES_PER_KIND, seed=0)),
     }
     if bundle.manifest.classes == tuple(DIGITS):
         photos["photos of printed digits"] = ("answer", drawn_photos(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=0))
@@ -311,16 +323,17 @@ def _handed_in(images: Images, digits: bool) -> list[Images]:
     small = F.interpolate(images[:, :, 4:24, 4:24], size=(12, 12), mode="area")
     found = [preprocess(large[:, 0]).images, preprocess(1 - small[:, 0]).images]
     if digits:
-        photos = drawn_photos(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=1)
-        found.append(torch.cat([preprocess(torch.from_numpy(it).float()[None] / 255).images for it in photos.pictures]))
+        found.append(_photographed(drawn_photos(DIGITS, EXPOSURE_FONTS, VARIANTS, seed=1)).images)
     return found
 
 
 def answer_photos(bundle: Bundle, photos: Photos) -> Decisions:
-    """What a bundle answers for some photos, each preprocessed by itself as ``hardy predict`` does."""
-    polarity = bundle.manifest.preprocessing.polarity
-    each = [preprocess(torch.from_numpy(photo).float()[None] / 255, polarity) for photo in photos.pictures]
-    return bundle.answer(concatenate(each))
+    """What a bundle answers for some photos, each judged by itself, as ``hardy predict`` does."""
+    return bundle.answer(_photographed(photos, bundle.manifest.preprocessing.polarity))
+
+
+def _photographed(photos: Photos, polarity: Polarity = "auto") -> Preprocessed:
+    return preprocess_each([torch.from_numpy(photo).float() / 255 for photo in photos.pictures], polarity)
 
 
 def _features(

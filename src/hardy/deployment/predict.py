@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from hardy.data.image_files import read_gray_images, write_images
+from hardy.data.image_files import MAX_IMAGES, GrayImage, read_gray_images, write_images
 from hardy.deployment.abstention import NO_FOREGROUND, RULES, Decisions
-from hardy.deployment.preprocessing import Polarity, Preprocessed, as_they_are, concatenate, preprocess
-from hardy.deployment.resizing import read_resized
+from hardy.deployment.preprocessing import Polarity, Preprocessed, as_they_are, preprocess_each
+from hardy.deployment.resizing import ResizedImage, read_resized
 from hardy.errors import DataError, unknown
+
+AT_ONCE, VALUES_AT_ONCE = 200, 1 << 23
+"""Images that are answered together at most, and their values: enough to be quick, and little memory."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,7 @@ class Answer:
         return values | ({"saved": self.saved} if self.saved else {})
 
 
-class _Stack(NamedTuple):
-    """Images of one size, and their positions among all."""
-
-    positions: list[int]
-    gray: list[NDArray[np.float32]]
+T = TypeVar("T", GrayImage, ResizedImage)
 
 
 def predict_files(
@@ -81,15 +80,19 @@ def predict_files(
     classes: Sequence[str],
     polarity: str,
     save_input: str | Path | None = None,
-) -> list[Answer]:
+    limit: int = MAX_IMAGES,
+) -> Iterator[Answer]:
     """One answer per image, in the order of the files; for a file that cannot be read, one that holds the error.
 
+    A few images are in memory at a time.
+
     Args:
-        paths: PNG, JPEG and NPY files.
+        paths: image files, NPY and NPZ files.
         answer: decides on preprocessed images.
         classes: the class names.
         polarity: whether the foreground is ``dark`` or ``light``; ``auto`` decides for each image.
         save_input: a folder to save the network's 28x28 images in, as PNG.
+        limit: how many images one file may hold.
 
     Raises:
         UsageError: an unknown polarity.
@@ -97,32 +100,11 @@ def predict_files(
     """
     if polarity not in get_args(Polarity):
         raise unknown("polarity", polarity, get_args(Polarity))
-    answers: list[Answer] = []
-    stacks: dict[tuple[int, ...], _Stack] = {}
-    for path in map(Path, paths):
-        try:
-            images = read_gray_images(path)
-        except DataError as error:
-            answers.append(Answer(str(path), error=str(error)))
-            continue
-        for image in images:
-            stack = stacks.setdefault(image.gray.shape, _Stack([], []))
-            stack.positions.append(len(answers))
-            stack.gray.append(image.gray)
-            answers.append(Answer(image.name))
-    if stacks:
-        preprocessed = concatenate(
-            [preprocess(torch.from_numpy(np.stack(it.gray)), polarity) for it in stacks.values()]  # type: ignore[arg-type]
-        )
-        positions = [position for stack in stacks.values() for position in stack.positions]
-        names = [answers[position].image for position in positions]
-        saved: Sequence[Path | None] = [None] * len(names)
-        if save_input:
-            saved = write_images(Path(save_input), names, preprocessed.images.numpy())
-        decisions = answer(preprocessed)
-        for row, position in enumerate(positions):
-            answers[position] = _answer(names[row], classes, decisions, row, saved[row])
-    return answers
+
+    def prepare(images: Sequence[GrayImage]) -> Preprocessed:
+        return preprocess_each([it.gray for it in images], polarity)  # type: ignore[arg-type]
+
+    return _answers(paths, lambda path: read_gray_images(path, limit), prepare, answer, classes, save_input)
 
 
 def predict_resized(
@@ -131,21 +113,57 @@ def predict_resized(
     classes: Sequence[str],
     shape: Sequence[int],
     save_input: str | Path | None = None,
-) -> list[Answer]:
+    limit: int = MAX_IMAGES,
+) -> Iterator[Answer]:
     """:func:`predict_files` for a network of images of ``shape``, (C, H, W), that are only resized and cropped."""
-    answers: list[Answer] = []
-    for path in map(Path, paths):
+
+    def prepare(images: Sequence[ResizedImage]) -> Preprocessed:
+        return as_they_are(torch.stack([it.pixels for it in images]))
+
+    return _answers(paths, lambda path: read_resized(path, shape, limit), prepare, answer, classes, save_input)
+
+
+def _answers(
+    paths: Sequence[str | Path],
+    read: Callable[[Path], Iterator[T]],
+    prepare: Callable[[Sequence[T]], Preprocessed],
+    answer: Callable[[Preprocessed], Decisions],
+    classes: Sequence[str],
+    save_input: str | Path | None,
+) -> Iterator[Answer]:
+    def found(path: Path) -> Iterator[T | Answer]:
         try:
-            names, images = read_resized(path, shape)
+            yield from read(path)
         except DataError as error:
-            answers.append(Answer(str(path), error=str(error)))
-            continue
-        saved: Sequence[Path | None] = [None] * len(names)
-        if save_input:
-            saved = write_images(Path(save_input), names, images.numpy(), first=len(answers))
-        decisions = answer(as_they_are(images))
-        answers += [_answer(name, classes, decisions, row, saved[row]) for row, name in enumerate(names)]
-    return answers
+            yield Answer(str(path), error=str(error))
+
+    done = 0
+    for some in _in_parts(it for path in paths for it in found(Path(path))):
+        readable = [it for it in some if not isinstance(it, Answer)]
+        answered: list[Answer] = []
+        if readable:
+            preprocessed, names = prepare(readable), [it.name for it in readable]
+            saved: Sequence[Path | None] = [None] * len(names)
+            if save_input:
+                saved = write_images(Path(save_input), names, preprocessed.images.numpy(), first=done)
+            decisions = answer(preprocessed)
+            answered = [_answer(name, classes, decisions, row, saved[row]) for row, name in enumerate(names)]
+        done += len(readable)
+        in_turn = iter(answered)
+        yield from (it if isinstance(it, Answer) else next(in_turn) for it in some)
+
+
+def _in_parts(images: Iterable[T | Answer]) -> Iterator[list[T | Answer]]:
+    part: list[T | Answer] = []
+    values = 0
+    for image in images:
+        part.append(image)
+        values += 0 if isinstance(image, Answer) else math.prod(image[1].shape)
+        if len(part) >= AT_ONCE or values >= VALUES_AT_ONCE:
+            yield part
+            part, values = [], 0
+    if part:
+        yield part
 
 
 def _answer(name: str, classes: Sequence[str], decisions: Decisions, row: int, saved: Path | None) -> Answer:

@@ -108,6 +108,17 @@ def preprocess(gray: Tensor, polarity: Polarity = "auto") -> Preprocessed:
     )
 
 
+def preprocess_each(gray: Sequence[Tensor | NDArray[np.float32]], polarity: Polarity = "auto") -> Preprocessed:
+    """:func:`preprocess` for images of different sizes, float32 (H, W) each; those of one size are taken together."""
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(gray):
+        sizes.setdefault(tuple(image.shape), []).append(place)
+    stacks = (torch.stack([torch.as_tensor(gray[place]) for place in places]) for places in sizes.values())
+    found = concatenate([preprocess(stack, polarity) for stack in stacks])
+    order = torch.tensor([place for places in sizes.values() for place in places]).argsort()
+    return Preprocessed(*(part[order] for part in found))
+
+
 def concatenate(parts: Sequence[Preprocessed]) -> Preprocessed:
     return Preprocessed(*(torch.cat(values) for values in zip(*parts, strict=True)))
 

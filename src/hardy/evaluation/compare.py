@@ -68,6 +68,26 @@ class Comparison(NamedTuple):
     scorecards: tuple[Scorecard, ...]
     differences: tuple[Difference, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """JSON values: the runs' names, and per figure its value in each run and its difference from the first's."""
+        known = {(it.identity, it.run): it for it in self.differences}
+        by_run = [{identity(estimate): estimate for estimate in card.estimates} for card in self.scorecards]
+        figures = []
+        for key in dict.fromkeys(key for run in by_run for key in run):
+            entries = []
+            for place, run in enumerate(by_run):
+                value = run[key].value if key in run else None
+                found = known.get((key, place))
+                difference = None
+                if found is not None:
+                    names = ("value", "low", "high", "paired", "p_value", "found")
+                    difference = {name: getattr(found, name) for name in names}
+                entries.append({"value": value, "difference": difference})
+            prop, metric, dataset, setting = key
+            place = {"property": prop, "metric": metric, "dataset": dataset, "setting": json.loads(setting)}
+            figures.append({**place, "runs": entries})
+        return {"runs": list(self.names), "false_discoveries": FALSE_DISCOVERIES, "figures": figures}
+
 
 class _Evaluated(NamedTuple):
     """What was evaluated: the metrics behind the figures, the hashes of the data, and how many resamples to make."""

@@ -63,6 +63,7 @@ def make_context(
         dataset=test.name,
         validation=sources.validation,
         out_of_distribution=tuple(shaped),
+        distances={name: sources.distance(name) for name in shaped if sources.distance(name)},
         missing=missing,
         sizes={name: len(sources(name)) for name in used},
         classes=classes,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hardy.data import Dataset, load_dataset
+from hardy.data.entry import Distance
 from hardy.evaluation.budget import Budget
 from hardy.evaluation.charts import Chart
 from hardy.metrics import Interval, bootstrap_weights, bounded_interval, share_interval, weighted_mean
@@ -142,6 +143,7 @@ class EvaluationContext:
         norm: which norm attacks are held to; every usual one if empty.
         eps: their radii in it, ascending.
         access: how much of the classifier there is: its gradients, its answers to any images, or only given logits.
+        distances: by out-of-distribution dataset, whether it is ``near`` the classes or ``far``, where that is known.
     """
 
     dataset: str
@@ -160,6 +162,7 @@ class EvaluationContext:
     norm: str = ""
     eps: tuple[float, ...] = ()
     access: Access = "gradients"
+    distances: Mapping[str, Distance] = field(default_factory=dict)
 
     @property
     def gradients(self) -> bool:

@@ -13,15 +13,16 @@ from torch import Tensor
 
 from hardy.data import DATASETS, Dataset, as_dataset, load_dataset
 from hardy.data.arrays import Array, Examples
+from hardy.data.entry import Distance
 from hardy.data.loading import splits_of, with_options
-from hardy.data.outside import Outside, outside_of, outside_ones
+from hardy.data.outside import Outside, outside_of, outside_ones, split_distance
 from hardy.errors import DataError, UsageError
 
 Data: TypeAlias = str | Path | Examples
 """A dataset's name or path, or images with their labels in memory."""
 OutOfDistribution: TypeAlias = str | Path | Sequence[str | Path] | Mapping[str, str | Path | Examples | Array]
 """Names of datasets (``dataset/split``) or paths, which may be named as in ``sketches=PATH``; or, by names for them,
-paths or images in memory, with or without labels."""
+paths or images in memory, with or without labels. ``near:`` or ``far:`` before a name says how far from the classes."""
 
 _IN_MEMORY = "data"
 
@@ -35,6 +36,7 @@ class Sources:
         validation: of what is fitted on, which training did not see; None where there is none.
         train: of what the classifier was trained on; None where there is none.
         ood: out-of-distribution datasets; None stands for all that are at hand.
+        distances: by the name of such a dataset, whether it is ``near`` or ``far``, where that is said.
         in_memory: names of datasets that were handed in, which nobody can load.
         aliases: by what a dataset is called here, the name that it is loaded by.
         classes: the classes in the order of the classifier's logits, by which labels are counted; () where it is the
@@ -50,6 +52,7 @@ class Sources:
     aliases: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     data_dir: Path | None = None
+    distances: Mapping[str, Distance] = field(default_factory=dict)
     known: dict[str, Dataset] = field(default_factory=dict, repr=False)
 
     def __call__(self, name: str) -> Dataset:
@@ -62,6 +65,11 @@ class Sources:
         if self.classes and name in (self.test, self.validation, self.train):
             self.known[name] = found = with_classes(found, self.classes)
         return found
+
+    def distance(self, name: str) -> Distance:
+        """Of an out-of-distribution dataset: what was said of it, else what its registration says."""
+        entry = DATASETS.get(name.rpartition("/")[0])
+        return self.distances.get(name, entry.distance if entry else "")
 
     def for_classes(self, classes: tuple[str, ...]) -> Sources:
         """The same with labels counted by these class names; by the test split's own if there are none."""
@@ -171,9 +179,11 @@ def _outside(sources: Sources, ood: OutOfDistribution) -> list[str]:
         found = outside_ones(ood, sources(sources.test))
     else:
         like, found = sources(sources.test), []
-        for name, images in ood.items():
+        for given, images in ood.items():
+            distance, name = split_distance(given)
             if isinstance(images, str | Path):
-                found.append(outside_of(name, images, like))
+                outside = outside_of(name, images, like)
+                found.append(outside._replace(distance=distance or outside.distance))
                 continue
             unlabeled = isinstance(images, Tensor | np.ndarray)
             examples = (images, np.zeros(len(images), np.int64)) if unlabeled else images
@@ -182,6 +192,7 @@ def _outside(sources: Sources, ood: OutOfDistribution) -> list[str]:
                 raise UsageError(f"two datasets are called '{dataset.name}'; give one of them another name")
             labels = torch.full_like(dataset.labels, -1) if unlabeled else dataset.labels
             sources.known[dataset.name] = replace(dataset, labels=labels)
-            found.append(Outside(dataset.name, dataset.name))
+            found.append(Outside(dataset.name, dataset.name, distance))
     sources.aliases.update({it.called: it.loaded for it in found if it.called != it.loaded})  # type: ignore[attr-defined]
+    sources.distances.update({it.called: it.distance for it in found if it.distance})  # type: ignore[attr-defined]
     return [it.called for it in found]

@@ -5,8 +5,10 @@ method of :data:`DETECTORS`; :func:`detector` takes the name, also of a method t
 """
 
 from hardy.ood.detector import (
+    BASELINE,
     COMBINATION,
     DETECTORS,
+    HEADLINE,
     Detector,
     fit_combination,
     fit_detector,
@@ -42,8 +44,10 @@ layers = with_fit("layers")
 learned = with_fit("learned")
 
 __all__ = [
+    "BASELINE",
     "COMBINATION",
     "DETECTORS",
+    "HEADLINE",
     "SCORES",
     "Detector",
     "Features",

@@ -27,6 +27,12 @@ from hardy.registry import Registry
 
 COMBINATION = "combination"
 
+HEADLINE = DISCRIMINATOR.name
+"""The score that reports name and that bundles refuse by, as the rule of ``benchmarks/detection_table.py`` chose it."""
+
+BASELINE = "max_softmax"
+"""The field's baseline (Hendrycks and Gimpel, ICLR 2017), and the headline where no training images are at hand."""
+
 _RANKS = 1001
 _STRENGTH = 1.0
 

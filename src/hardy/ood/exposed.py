@@ -21,7 +21,7 @@ from hardy.rng import host_generator
 HIDDEN, BATCH = 96, 256
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 3e-3, 1e-3, 0.2
 
-EPOCHS, FEWEST_STEPS, MOST_STEPS = 20, 100, 600
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 20, 100, 1200
 """Passes over the training images, as far as that is neither too few steps to learn from nor more than it needs."""
 
 CLIP = 6.0

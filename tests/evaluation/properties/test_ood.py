@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers.results import (
@@ -15,10 +19,17 @@ from helpers.results import (
 )
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+import hardy.ood
+from hardy.deployment.fit import fit_bundle
 from hardy.evaluation.budget import BUDGETS
 from hardy.evaluation.charts import Histogram, LineChart, Table
-from hardy.evaluation.framework import EvaluationContext, Metric, Results
+from hardy.evaluation.framework import EvaluationContext, Measurement, Metric, Results
 from hardy.evaluation.properties import PROPERTIES
+from hardy.evaluation.properties.ood.measure import HEADLINES, Outside
+from hardy.evaluation.properties.ood.metrics import _mean, _seen_in_fitting
+from hardy.metrics import prepared_auroc
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def outside_figure(results: Results, name: str, **setting: object) -> Metric:
@@ -80,6 +91,42 @@ class TestOutOfDistribution:
         assert value(metric) == pytest.approx(0.5)
         assert metric.compute(np.repeat([1.0, 0.0, 1.0], [5, 5, 2])) == 1.0
         assert metric.compute(np.repeat([0.0, 1.0, 1.0], [5, 5, 2])) == 0.0
+
+    def test_near_and_far_datasets_have_means_of_their_own(self) -> None:
+        results, _, _ = random_results()
+        (outside,) = results.context.out_of_distribution
+        for distances, wanted in (({}, []), ({outside: "far"}, ["far"])):
+            sorted_ones = replace(results, context=replace(results.context, distances=distances))
+            means = [it for it in self.prop.metrics(sorted_ones) if it.kind.name == "mean_auroc"]
+            assert list(dict.fromkeys(it.setting["distance"] for it in means)) == wanted
+            for mean in means:
+                (alone,) = [
+                    it
+                    for it in self.prop.metrics(results)
+                    if (it.kind.name, it.dataset, it.setting) == ("auroc", outside, {"score": mean.setting["score"]})
+                ]
+                assert value(mean) == pytest.approx(value(alone))
+                assert mean.dataset == results.context.dataset
+
+    def test_a_score_is_marked_where_it_was_fitted_on_the_like(self) -> None:
+        measurement = Measurement.of("detect", "glyphs/test", 10)
+        for score, family in (("discriminator", "glyphs"), ("combination", "glyphs"), ("vim", ""), ("max_softmax", "")):
+            marks = _seen_in_fitting(Outside("glyphs/test", measurement, {}), score)
+            assert marks == ((f"the score was fitted on synthetic outliers of the same kind, {family}",) * bool(family))
+        noise = Outside("gaussian noise", measurement, {"transform": "gaussian_noise"})
+        assert _seen_in_fitting(noise, "discriminator")[0].endswith(", noise")
+        assert not _seen_in_fitting(Outside("notmnist/test", measurement, {}), "discriminator")
+
+    def test_the_headline_is_the_score_that_bundles_refuse_by(self) -> None:
+        assert inspect.signature(fit_bundle).parameters["detector"].default == HEADLINES[0] == hardy.ood.HEADLINE
+        assert f"`{hardy.ood.HEADLINE}`" in (DOCS / "properties" / "out-of-distribution.md").read_text()
+        assert f"`{hardy.ood.HEADLINE}`" in (DOCS / "bundles.md").read_text()
+
+    def test_a_mean_over_datasets_weighs_test_images_once(self) -> None:
+        negative, positives = np.array([0.0, 1.0]), [np.array([0.5]), np.array([2.0, -1.0])]
+        mean = _mean([prepared_auroc(negative, it) for it in positives], negative, positives)
+        assert mean(np.ones(5)) == pytest.approx((0.5 + 0.5) / 2)
+        assert mean(np.array([0.0, 1.0, 1.0, 1.0, 0.0])) == pytest.approx((0.0 + 1.0) / 2)
 
     def test_what_is_not_at_hand_is_skipped_with_its_reason(self) -> None:
         context = EvaluationContext(INSIDE, None, (), {"far/test": "not at hand"}, {INSIDE: 5}, 3, BUDGETS["quick"])

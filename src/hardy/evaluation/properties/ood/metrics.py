@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -22,9 +22,13 @@ from hardy.evaluation.properties.ood.measure import (
     validation_measurement,
 )
 from hardy.metrics import auroc_interval, prepared_aupr, prepared_auroc, prepared_fpr_at_tpr, share_interval
+from hardy.ood import DETECTORS
 
 ACCEPTED = (0.95, 0.99)
 """Thresholds accept these shares of validation images."""
+
+# What is measured, and the family of synthetic outliers that is of its kind.
+_LIKE = {"glyphs": "glyphs", "uniform_noise": "noise", "gaussian_noise": "noise"}
 
 AUPR_IN = replace(AUPR, name="aupr_in", title="Area under the precision-recall curve, test images positive")
 FPR_IN = replace(
@@ -33,6 +37,8 @@ FPR_IN = replace(
     title="Out-of-distribution inputs accepted where 95 % of test images are",
 )
 """OpenOOD's convention (arXiv:2306.09301), in which test images are positive."""
+MEAN_AUROC = replace(AUROC, name="mean_auroc", title="Area under the ROC curve, mean over datasets")
+MEAN_FPR_IN = replace(FPR_IN, name="mean_fpr_at_95_tpr_of_test_images", title=f"{FPR_IN.title}, mean over datasets")
 NOT_ADAPTIVE = replace(
     AUROC, name="auroc_not_adaptive", title="Area under the ROC curve, perturbed against another score"
 )
@@ -46,7 +52,45 @@ def metrics(results: Results) -> list[Metric]:
     for outside in outside_measurements(results.context):
         for score in scores_of(results):
             found += _against(results, outside, score)
-    return [*found, *_refused(results)]
+    return [*found, *_means(results), *_refused(results)]
+
+
+def _means(results: Results) -> Iterator[Metric]:
+    """The mean over the datasets near the classes, and over those far from them, as OpenOOD reports them."""
+    context, inside = results.context, inside_measurement(results.context)
+    for distance in ("near", "far"):
+        members = [
+            it for it in outside_measurements(context) if not it.setting and context.distances.get(it.name) == distance
+        ]
+        if not members:
+            continue
+        examples = (*results.examples(inside), *(part for it in members for part in results.examples(it.measurement)))
+        for score in scores_of(results):
+            negative = results.column(inside, score)
+            positives = [results.column(it.measurement, score) for it in members]
+            make = partial(
+                Metric,
+                examples=examples,
+                setting={"score": score, "distance": distance},
+                dataset=context.dataset,
+                event=1.0 / min(len(negative), sum(map(len, positives))),
+            )
+            yield make(MEAN_AUROC, _mean([prepared_auroc(negative, it) for it in positives], negative, positives))
+            if score in HEADLINES:
+                computes = [_of_inside(prepared_fpr_at_tpr, negative, it) for it in positives]
+                yield make(MEAN_FPR_IN, _mean(computes, negative, positives))
+
+
+def _mean(computes: Sequence[Compute], negative: NDArray, positives: Sequence[NDArray]) -> Compute:
+    """The mean of figures that share the weights of the test images, which come first."""
+    ends = np.cumsum([len(negative), *map(len, positives)])
+
+    def compute(weights: NDArray[np.float64]) -> float:
+        inside, *outside = np.split(weights, ends[:-1])
+        each = [figure(np.concatenate([inside, its])) for figure, its in zip(computes, outside, strict=True)]
+        return float(np.mean(each))
+
+    return compute
 
 
 def _against(results: Results, outside: Outside, score: str) -> Iterator[Metric]:
@@ -59,7 +103,7 @@ def _against(results: Results, outside: Outside, score: str) -> Iterator[Metric]
     aimed = "eps" not in outside.setting or score == "max_softmax"
     kind = AUROC if aimed else NOT_ADAPTIVE
     few = 1.0 / min(len(negative), len(positive))
-    make = partial(Metric, examples=examples, setting=setting, event=few)
+    make = partial(Metric, examples=examples, setting=setting, event=few, warnings=_seen_in_fitting(outside, score))
     what = "is no digit" if context.subjects == "digits" else "belongs to no class"
     yield make(
         replace(kind, question=f"Does it notice what {what}?"),
@@ -81,6 +125,14 @@ def _against(results: Results, outside: Outside, score: str) -> Iterator[Metric]
             setting=setting | {"accepted": accepted},
             interval=_balanced_interval(kept, caught),
         )
+
+
+def _seen_in_fitting(outside: Outside, score: str) -> tuple[str, ...]:
+    """Why a figure of a score that was fitted on synthetic outliers says little of what is new to it."""
+    family = _LIKE.get(str(outside.setting.get("transform", outside.name.rpartition("/")[0])))
+    if family is None or "synthetic outliers" not in DETECTORS[score].fitted_on:
+        return ()
+    return (f"the score was fitted on synthetic outliers of the same kind, {family}",)
 
 
 def _refused(results: Results) -> Iterator[Metric]:
