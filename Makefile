@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo docs test test-slow lint format bench install
+.PHONY: demo docs flagship test test-slow lint format bench install
 
 install: $(STAMP)
 
@@ -31,6 +31,15 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(RUN)/ruff check --fix
 	$(RUN)/ruff format
+
+# Trains, measures and writes the bundle that comes with hardy. What is in runs/flagship is not made again.
+SHIPPED := src/hardy/deployment/shipped/flagship
+
+flagship: $(STAMP)
+	$(RUN)/hardy train flagship-quick --out runs/flagship --resume
+	$(RUN)/python benchmarks/flagship.py measure runs/flagship
+	rm -rf $(SHIPPED)
+	$(RUN)/hardy bundle runs/flagship --out $(SHIPPED)
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet

@@ -72,6 +72,7 @@ PUBLIC = {
     "bundle",
     "corrupt",
     "evaluate",
+    "load",
     "load_dataset",
     "train",
 }

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from hardy.corruptions import corrupt
     from hardy.data import load_dataset
+    from hardy.deployment import load
     from hardy.deployment.fit import fit_bundle as bundle
     from hardy.errors import HardyError, UsageError
     from hardy.evaluation.evaluate import evaluate
@@ -46,6 +47,7 @@ _FROM = {
     "bundle": "hardy.deployment.fit",
     "corrupt": "hardy.corruptions",
     "evaluate": "hardy.evaluation.evaluate",
+    "load": "hardy.deployment",
     "load_dataset": "hardy.data",
     "train": "hardy.training",
 }
@@ -67,6 +69,7 @@ __all__ = [
     "data",
     "evaluate",
     "evaluation",
+    "load",
     "load_dataset",
     "metrics",
     "models",

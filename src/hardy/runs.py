@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import json
 import platform
 import shlex
@@ -246,6 +247,12 @@ def load_trained(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     if sha256_of(run.weights) != run.manifest["weights_sha256"]:
         raise RunError(f"{run.weights} is not what was trained: its hash differs from the one in {MANIFEST}")
     return build_from_file(**run.manifest["model"], path=run.weights), run.manifest
+
+
+def new_folder(name: str) -> Path:
+    """The first of ``runs/NAME-1``, ``runs/NAME-2``, … that does not exist."""
+    numbered = (Path("runs") / f"{name}-{number}" for number in itertools.count(1))
+    return next(folder for folder in numbered if not folder.exists())
 
 
 def training_facts(manifest: dict[str, Any]) -> dict[str, Any]:

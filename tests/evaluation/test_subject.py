@@ -107,7 +107,7 @@ def test_a_module_or_what_makes_one_can_be_measured(here: Path, attribute: str) 
         ("mine:fails", r"calling 'mine:fails\(\)' failed: RuntimeError: out of luck"),
         ("mine:needs_an_argument", "failed: TypeError.*width"),
         ("mine:returns_a_number", r"'mine:returns_a_number\(\)' returned int"),
-        ("mine", "neither the folder of a run or a bundle nor package.module:callable"),
+        ("mine", "neither the folder of a run or a bundle, nor"),
         (":build", "cannot import ''"),
     ],
 )

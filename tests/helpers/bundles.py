@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from hardy.data import load_dataset
 from hardy.deployment import Bundle, write_bundle
@@ -49,3 +50,11 @@ def write_small_bundle(folder: Path, run: Path) -> Path:
     bundle = small_bundle(run, detector="nearest_neighbours", alpha=0.1)
     write_bundle(folder / "bundle", bundle, bundle_card(bundle.manifest))
     return folder / "bundle"
+
+
+def draw_seven(path: Path, ink: str = "black") -> Path:
+    """A seven of straight strokes on paper of the other color, as an image file."""
+    paper = Image.new("L", (120, 120), "white" if ink == "black" else "black")
+    ImageDraw.Draw(paper).line([(35, 30), (85, 30), (55, 95)], fill=ink, width=9, joint="curve")
+    paper.save(path)
+    return path

@@ -17,7 +17,9 @@ _QUERIES = 3000
 
 
 def attack(
-    subject: Annotated[str, typer.Argument(help="The folder of a run or a bundle, or package.module:callable.")],
+    subject: Annotated[
+        str, typer.Argument(help="The folder of a run or a bundle, flagship, or package.module:callable.")
+    ],
     attack: Annotated[str, typer.Option(help="An attack or a suite; 'hardy list attacks' shows them.")],
     out: Annotated[Path, typer.Option(help="The safetensors file to write the adversarial images to.")],
     norm: Annotated[str, typer.Option(help="linf, l2, l1 or l0.")] = "linf",

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 def evaluate(
     subject: Annotated[
         str | None,
-        typer.Argument(help="The folder of a run or a bundle, or package.module:callable.", show_default=False),
+        typer.Argument(
+            help="The folder of a run or a bundle, flagship, or package.module:callable.", show_default=False
+        ),
     ] = None,
     logits: Annotated[
         str | None,
@@ -41,7 +43,10 @@ def evaluate(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="The callable is a function from images to probabilities.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="The run folder to write; a run's own by default.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run folder to write; by default a run's own, or for flagship a new one in runs."),
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="A safetensors file for package.module:callable.")] = None,
     property_: Annotated[
         list[str] | None, typer.Option("--property", help="Measure only this property; may be repeated.")
@@ -78,11 +83,13 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure a classifier: records, scorecard and report."""
+    from hardy.deployment import shipped
     from hardy.evaluation.evaluate import measure
     from hardy.evaluation.sources import sources_of
     from hardy.evaluation.subject import given_answers, load_subject
     from hardy.report import print_scorecard
     from hardy.report.run import write_run_report
+    from hardy.runs import new_folder
 
     if (subject is None) == (logits is None):
         raise UsageError("name a classifier, or with --logits a file of its answers, and not both")
@@ -92,7 +99,7 @@ def evaluate(
         loaded, data = given_answers(logits), logits
     else:
         loaded = load_subject(subject or "", weights, probabilities=probabilities)
-    out = out or loaded.run
+    out = out or loaded.run or (new_folder(str(subject)) if subject in shipped() else None)
     if out is None and not dry_run:
         raise UsageError("--out is missing: name the folder for the records and the report")
     sources = sources_of(

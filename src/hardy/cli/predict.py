@@ -17,7 +17,7 @@ _UNLIMITED = 1 << 16
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="The folder of a bundle.")],
+    bundle: Annotated[str, typer.Argument(help="The folder of a bundle, or flagship, which comes with hardy.")],
     images: Annotated[
         list[Path], typer.Argument(help="Image files, NPY or NPZ files; of these one may hold several images.")
     ],
@@ -38,9 +38,9 @@ def predict(
 ) -> None:
     """Answer with a class, a calibrated confidence and a prediction set, or abstain and say why."""
     from hardy.data.image_files import MAX_IMAGES
-    from hardy.deployment import load_bundle
+    from hardy.deployment import load
 
-    loaded = load_bundle(bundle)
+    loaded = load(bundle)
     answers = loaded.predictions(images, polarity=polarity, save_input=save_input, limit=limit or MAX_IMAGES)
     errors, rows = [], []
     for answer in answers:

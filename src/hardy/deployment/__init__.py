@@ -3,5 +3,17 @@
 from hardy.deployment.bundle import BUNDLE, Bundle, load_bundle, write_bundle
 from hardy.deployment.manifest import BundleManifest, RefusalEstimate
 from hardy.deployment.predict import Answer
+from hardy.deployment.shipped import load, located, shipped
 
-__all__ = ["BUNDLE", "Answer", "Bundle", "BundleManifest", "RefusalEstimate", "load_bundle", "write_bundle"]
+__all__ = [
+    "BUNDLE",
+    "Answer",
+    "Bundle",
+    "BundleManifest",
+    "RefusalEstimate",
+    "load",
+    "load_bundle",
+    "located",
+    "shipped",
+    "write_bundle",
+]

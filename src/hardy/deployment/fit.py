@@ -208,7 +208,8 @@ def fit_bundle(
         input=(channels, height, width),
         classes=tuple(manifest["classes"]),
         weights_sha256=weights_sha256(classifier),
-        training=training_facts(manifest),
+        training=training_facts(manifest)
+        | {key: manifest["training"]["environment"][key] for key in ("git_commit", "git_dirty")},
         preprocessing=Preprocessing(form=form),
         calibrator=CALIBRATOR,
         detector=detector,

@@ -17,7 +17,7 @@ from torch import nn
 
 from hardy.data import Dataset
 from hardy.data.reading import Reading
-from hardy.deployment import BUNDLE, load_bundle
+from hardy.deployment import BUNDLE, load_bundle, located, shipped
 from hardy.errors import UsageError
 from hardy.evaluation.framework import Access
 from hardy.models.given import FromProbabilities, GivenLogits, ProbabilityFunction
@@ -69,7 +69,8 @@ def load_subject(name: str | Path, weights: str | Path | None = None, *, probabi
     """The classifier that ``name`` stands for.
 
     Args:
-        name: the folder of a run or of a bundle, or ``package.module:attribute``: an ``nn.Module``, or a callable
+        name: the folder of a run or of a bundle; ``flagship``, the bundle that comes with hardy, unless something of
+            that name lies in the current folder; or ``package.module:attribute``: an ``nn.Module``, or a callable
             without arguments that returns one. The current folder is searched for the module as well.
         weights: a safetensors file to load into it.
         probabilities: ``package.module:attribute`` is a function from images to probabilities, as for
@@ -80,7 +81,7 @@ def load_subject(name: str | Path, weights: str | Path | None = None, *, probabi
         BundleError: the bundle is not as it was written.
         UsageError: the module does not import, the attribute is no classifier, or the weights do not fit.
     """
-    path, name = Path(name), str(name)
+    path, name = located(name), str(name)
     if probabilities:
         if ":" not in name or weights is not None:
             raise UsageError(
@@ -102,7 +103,8 @@ def load_subject(name: str | Path, weights: str | Path | None = None, *, probabi
         return _from_bundle(path)
     if ":" not in name:
         raise UsageError(
-            f"no subject '{name}': it is neither the folder of a run or a bundle nor package.module:callable"
+            f"no subject '{name}': it is neither the folder of a run or a bundle, nor {' or '.join(shipped())}, nor "
+            "package.module:callable"
             + (f" ({path} has no {MANIFEST})" if path.exists() else "")
             + (f"; do you mean {':'.join(name.rsplit('.', 1))}?" if re.fullmatch(r"\w+(\.\w+)+", name) else "")
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from hardy.errors import RunError, UsageError
 from hardy.files import atomic_write, sha256_of
 from hardy.progress import progress_bars
 from hardy.rng import derive
-from hardy.runs import Run, environment, holds_out
+from hardy.runs import Run, environment, holds_out, new_folder
 from hardy.training.filling import fill_in
 from hardy.training.interrupt import stop_on_signal
 from hardy.training.loop import Fitted, Update, check_suits, fit
@@ -77,7 +76,7 @@ def train(
         recipe = RECIPES.find(recipe)
     if out is None and resume:
         raise UsageError("resuming takes the folder of the interrupted training; name it as out")
-    out = Path(out) if out is not None else _new_folder(recipe.name)
+    out = Path(out) if out is not None else new_folder(recipe.name)
     run = Run.open_or_create(out) if resume else Run.create(out)
     data = trainable(data)
     training_set, validation = (load_dataset(f"{data}/{split}", data_dir=data_dir) for split in ("train", "validation"))
@@ -143,11 +142,6 @@ def train(
     _finish(run, recipe, fitted, time.perf_counter() - started)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return run
-
-
-def _new_folder(name: str) -> Path:
-    numbered = (Path("runs") / f"{name}-{number}" for number in itertools.count(1))
-    return next(folder for folder in numbered if not folder.exists())
 
 
 def _finish(run: Run, recipe: Recipe, fitted: list[Fitted], seconds: float) -> None:
