@@ -268,3 +268,20 @@ def test_randomized_smoothing_sees_noise_that_is_not_clipped() -> None:
     assert float(noisy.max()) > 1.5
     torch.testing.assert_close(loss, nn.functional.cross_entropy(model(noisy), given.targets))
     torch.testing.assert_close(randomized_smoothing(model, given, deviation=0.5), loss)
+
+
+def test_the_copies_of_randomized_smoothing_are_to_be_answered_alike() -> None:
+    model, given = network(), batch()
+    seen = asked(model)
+    loss = randomized_smoothing(model, given, deviation=0.5, copies=3, consistency=2.0)
+    (noisy,) = seen
+    with torch.no_grad():
+        probabilities = model(noisy).softmax(1).reshape(6, 3, -1)
+    mean = probabilities.mean(1)
+    divergence = sum((mean * (mean / each).log()).sum(1).mean() for each in probabilities.unbind(1)) / 3
+    entropy = -(mean * mean.log()).sum(1).mean()
+    plain = nn.functional.cross_entropy(model(noisy), given.targets.repeat_interleave(3))
+    torch.testing.assert_close(loss, plain + 2.0 * divergence + 0.5 * entropy)
+    # Each image has its own draws.
+    assert float((noisy.reshape(6, 3, -1) - given.images.flatten(1)[:, None]).std()) == pytest.approx(0.5, rel=0.1)
+    assert len(noisy.flatten(1).unique(dim=0)) == 18
