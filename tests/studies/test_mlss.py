@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from hardy.errors import RunError, UsageError
-from hardy.evaluation.framework import Metric, share_of
+from hardy.evaluation.framework import Metric, MetricKind, share_of
 from hardy.evaluation.properties.calibration.metrics import ECE
 from hardy.studies import STUDIES, Options, run_study
 from hardy.studies.mlss import networks, study
 from hardy.studies.mlss.claims import CLAIMS
-from hardy.studies.mlss.figures import Figures, published
-from hardy.studies.mlss.measured import ATTACKED, EPS, ROBUST_ACCURACY, Sizes
+from hardy.studies.mlss.figures import Figures, mean_difference, published
+from hardy.studies.mlss.measured import ATTACKED, EPS, MISTAKEN_ACCURACY, ROBUST_ACCURACY, Sizes
 from hardy.studies.mlss.networks import NETWORKS, OUTLIERS, PARTS, Effort, chosen_networks, hardened_networks, recipe_of
 from hardy.training.recipes import RECIPES
 
@@ -99,7 +100,7 @@ def test_every_figure_of_the_studys_prose_is_published_and_none_besides() -> Non
     for path, (form, unit) in PROSE.items():
         found = re.search(form, prose)
         assert found, path
-        value = ours
+        value: Any = ours
         for key in path.split(" ", 1) if path.split(" ")[0] in ours else [path]:
             value = value[key]
         if path.startswith("calibration "):
@@ -116,12 +117,12 @@ def test_every_figure_of_the_studys_prose_is_published_and_none_besides() -> Non
     assert sorted(re.findall(r"(?<![\w.])\d+(?:\.\d+)?", left)) == sorted(NO_FIGURES)
 
 
-def robust(rates: dict[tuple[str, float], int], otherwise: int) -> list[Metric]:
+def robust(rates: dict[tuple[str, float], int], otherwise: int, kind: MetricKind = ROBUST_ACCURACY) -> list[Metric]:
     """The first so many of 100 images stand."""
     examples = (("mnist/test", np.arange(N)),)
     return [
         share_of(
-            ROBUST_ACCURACY,
+            kind,
             np.arange(N) < rates.get((attack, eps), otherwise),
             examples,
             setting={"attack": attack, "eps": eps},
@@ -162,6 +163,32 @@ def test_the_mean_difference_is_that_of_the_cells(gain: int, expected: str) -> N
     # Ten of a hundred images: the interval is from some 5 to 16 points.
     assert judged[0] == (expected if gain != 10 else judged[0])
     assert "21 cells" in judged[1]
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0, "holds"), (15, "does not hold")])
+def test_a_mistake_is_judged_by_all_cells_of_the_cnn(shift: int, expected: str) -> None:
+    theirs = {(row[0], row[1]): min(row[2] + shift, 100) for row in published()["attacks"]["rows"]}
+    metrics = {"cnn": robust({}, 99, MISTAKEN_ACCURACY), "cnn-40-steps": robust(theirs, 0, MISTAKEN_ACCURACY)}
+    found = Figures(metrics).mistake("cnn-40-steps")
+    assert found is not None
+    assert found.distance == pytest.approx(shift / 100, abs=1e-9)
+    judged = answer("a mistake explains", metrics)
+    assert judged[0] == expected
+    assert "cnn-40-steps is nearest" in judged[1]
+
+
+def test_the_mean_of_a_difference_is_that_of_its_parts() -> None:
+    pairs = [
+        (
+            robust({("L2BIA", 0.3): first}, 0)[0],
+            robust({("L2BIA", 0.3): second}, 0)[0],
+        )
+        for first, second in ((80, 60), (30, 40))
+    ]
+    found = mean_difference(pairs)
+    assert found.value == pytest.approx(0.05)
+    # The same through the metrics themselves, which need not be shares.
+    assert mean_difference([(replace(a, successes=None), b) for a, b in pairs]) == pytest.approx(found)
 
 
 def test_what_was_not_measured_is_not_answered() -> None:
@@ -216,18 +243,21 @@ def test_exposure_is_to_the_studys_outliers_with_its_weight_and_the_epochs_are_a
     assert recipe_of(trades, networks.EFFORTS["full"], 12).epochs == RECIPES["trades"].epochs
 
 
+MEASURED = tuple(part for part in PARTS if part not in ("mistakes", "hardened"))
 TINY = replace(RECIPES["fast"], model_arguments={"width": 8}, batch_size=100, learning_rate=0.02, averaging=0.9)
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two small networks and their ensemble, measured on a few images."""
+    """Two small networks and their ensemble, measured on a few images, each part of one of them."""
     chosen = {
         it.key: it
         for it in (
-            networks._network("cnn", TINY, *PARTS[:-1], "example"),
+            networks._network("cnn", TINY, "attacks", "calibration", "architecture", "example"),
             networks._network("kernel3", TINY, "calibration", "architecture"),
-            networks._ensemble("ensemble", ("cnn", "kernel3"), *PARTS[:-1], "odin_grid"),
+            networks._ensemble(
+                "ensemble", ("cnn", "kernel3"), "detection", "architecture", "augmentation", "odin_grid"
+            ),
         )
     }
     monkeypatch.setattr(networks, "NETWORKS", chosen)
@@ -238,7 +268,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_it_is_resumed_to_the_same_figures_and_fills_its_tables(tmp_path: Path) -> None:
-    options = Options("cnn", seeds=1, budget="quick", epochs=2, only=PARTS[:-1])
+    options = Options("cnn", seeds=1, budget="quick", epochs=2, only=MEASURED)
     told: list[str] = []
     page = run_study(STUDIES["mlss"], tmp_path / "study", options, announce=told.append)
     assert "3 networks, some" in told[0]

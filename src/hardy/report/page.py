@@ -106,8 +106,8 @@ def sections_html(title: str, lede: str, sections: Sequence[Section]) -> str:
     return render("sections.html.j2", title=title, lede=lede, parts=parts)
 
 
-def sections_markdown(title: str, lede: str, sections: Sequence[Section]) -> str:
-    """The same in Markdown: the text and the tables, and of a picture its name."""
+def sections_markdown(title: str, lede: str, sections: Sequence[Section], page: str) -> str:
+    """The same in Markdown: the text and the tables, and instead of a picture a link to the page that has it."""
     lines = [f"# {inline(title)}", inline(lede)]
     for section in sections:
         lines += [f"## {inline(section.title)}", *filter(None, [inline(section.description)])]
@@ -118,7 +118,7 @@ def sections_markdown(title: str, lede: str, sections: Sequence[Section]) -> str
                     table(chart.header, chart.rows),
                 ]
             else:
-                lines.append(f"*{inline(chart.title)}* is a picture of the HTML page.")
+                lines.append(f"*{inline(chart.title)}*: a picture in [{inline(page)}]({page}).")
     return "\n\n".join(lines) + "\n"
 
 

@@ -32,7 +32,7 @@ class Judged(NamedTuple):
     why: str
 
 
-_UNKNOWN = Judged("not measured", "the networks or images that it takes are not at hand")
+_UNKNOWN = Judged("not measured", "its networks are not measured here, or the images that they take are not at hand")
 
 
 class Claim(NamedTuple):
@@ -268,20 +268,24 @@ def _five_no_better_calibrated(figures: Figures) -> Judged:
 
 def _eighty_one(figures: Figures) -> Judged:
     known = {name: it for name in ("cnn", *MISTAKES) if (it := figures.mistake(name)) is not None}
-    if len(known) < 2:
+    if "cnn" not in known or len(known) < 2:
         return _UNKNOWN
     noise = {name: it.cells["L2AGNA", 0.3] for name, it in known.items()}
-    fits = [name for name, it in noise.items() if (ends := it.interval()) and ends[0] <= 0.81 <= ends[1]]
     nearest = min(known, key=lambda name: known[name].distance)
+    low, high = noise[nearest].interval() or (0.0, 1.0)
     why = (
-        "under noise of l2 norm 0.3: "
-        + "; ".join(f"{name} {it.value:.1%}" for name, it in noise.items())
-        + f". Over all 21 cells {nearest} is nearest to the study's, {100 * known[nearest].distance:.1f} points off in "
-        f"the mean, and the CNN without a mistake {100 * known['cnn'].distance:.1f}"
+        f"over all 21 cells {nearest} is nearest to the study's CNN, {100 * known[nearest].distance:.1f} points off in "
+        f"the mean; the CNN without a mistake is {100 * known['cnn'].distance:.1f} off. Under noise of l2 norm 0.3 it "
+        f"is right on {noise[nearest].value:.0%} ({low:.0%} to {high:.0%})"
     )
-    if fits:
-        return Judged("holds", f"{why}. 81 % lies in the interval of {', '.join(fits)}")
-    return Judged("does not hold", f"{why}. None of these mistakes gives 81 %: it stays unexplained")
+    if (ece := figures.estimate(nearest, ECE, calibrator="none")) is not None:
+        why += f", and its ECE is {ece.value:.0%}, where the study has {published()['calibration']['cnn']['ece']:.0%}"
+    for name in ("cnn-dropout-left-on", "cnn-not-normalized"):
+        if name in known and name != nearest:
+            why += f"; {name} is {100 * known[name].distance:.1f} off"
+    # Half as far off as without the mistake, and 81 % not ruled out.
+    fits = low <= 0.81 <= high and known[nearest].distance < known["cnn"].distance / 2
+    return Judged("holds" if fits else "does not hold", why)
 
 
 _SINGLES = tuple(name for name in NETWORKS if name.startswith("kernel") and "oe" not in name)
@@ -303,7 +307,11 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim("attacks", "The ensemble of five is not more robust.", _no_more_robust("ensemble5", "ensemble")),
     Claim("attacks", "The ensemble with ReLU is not more robust.", _no_more_robust("ensemble-relu", "ensemble")),
-    Claim("mistakes", "A mistake explains that the CNN is right on 81 % under slight noise.", _eighty_one),
+    Claim(
+        "mistakes",
+        "Open in the study: a mistake explains that its CNN is right on 81 % under slight noise.",
+        _eighty_one,
+    ),
     Claim("calibration", "The larger model is worse calibrated.", _worse_calibrated),
     Claim("calibration", "The CNN has about 15 % ECE and is not calibrated.", _badly_calibrated("cnn")),
     Claim("calibration", "The ensemble has 28 % ECE, which is unsatisfactory.", _badly_calibrated("ensemble")),

@@ -57,7 +57,7 @@ def make_page(options: Options, arms: Mapping[str, Measured], study: Mapping[str
     lede = _what_was_measured(options, figures)
     return Page(
         {"answers": said, "networks": _as_json(figures)},
-        sections_markdown(_TITLE, lede, sections),
+        sections_markdown(_TITLE, lede, sections, "study.html"),
         sections_html(_TITLE, lede, sections),
     )
 
@@ -80,7 +80,9 @@ def _section(name: str, title: str, description: str, charts: Sequence[Chart]) -
 
 
 def _claims(answers: Sequence[tuple[Any, Judged]]) -> Section | None:
-    rows = tuple((claim.part, claim.text, judged.answer, judged.why) for claim, judged in answers)
+    open_ones = [it for it in answers if it[1].answer == "not measured"]
+    ordered = [it for it in answers if it not in open_ones] + open_ones
+    rows = tuple((claim.part, claim.text, judged.answer, judged.why) for claim, judged in ordered)
     table = Table("Claims", "", ("Part", "The study says", "Answer", "Because"), rows)
     return _section(
         "claims",
@@ -102,7 +104,7 @@ def _cell(found: Estimate | None, theirs: float | None = None) -> str:
     if found is None:
         text = _ABSENT
     else:
-        factor, form = (100.0, "{:.0f}" if found.n < 100 else "{:.1f}") if found.unit == "share" else (1.0, "{:.3f}")
+        factor, form = (100.0, "{:.0f}" if found.n < 1000 else "{:.1f}") if found.unit == "share" else (1.0, "{:.3f}")
         text = form.format(factor * found.value)
         if found.low is not None and found.high is not None:
             low, high = (form.format(factor * it) for it in (found.low, found.high))
