@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
+from hardy.deployment import located, shipped
 from hardy.errors import UsageError
 from hardy.evaluation.budget import BudgetName
 from hardy.studies.mlss.measured import Sizes
@@ -170,12 +171,12 @@ NETWORKS: dict[str, Network] = {
         *_mistakes(),
         *(_network(name, RECIPES[name], *_SINGLE) for name in _GELU),
         _ensemble("ensemble", _GELU, *_EVERYWHERE, "example", "odin_grid"),
+        _there("cnn-fast-gradient-there", 1, _ADVERSARIAL_EPS),
+        _right("cnn-fast-gradient-right", 1, 1.25 * _ADVERSARIAL_EPS),
         *(_network(f"{name}-relu", _with_relu(RECIPES[name]), *_SINGLE) for name in _GELU),
         _ensemble("ensemble-relu", _RELU, "attacks", "calibration", "architecture", "augmentation"),
         *(_network(name, RECIPES[name], *_SINGLE) for name in _SHALLOW),
         _ensemble("ensemble5", (*_GELU, *_SHALLOW), *_EVERYWHERE),
-        _there("cnn-fast-gradient-there", 1, _ADVERSARIAL_EPS),
-        _right("cnn-fast-gradient-right", 1, 1.25 * _ADVERSARIAL_EPS),
         _there("cnn-pgd-there", 40, _ADVERSARIAL_EPS / 30),
         _right("cnn-pgd-right", 7, _ADVERSARIAL_EPS / 4),
         *(_exposed(name, "oe", OUTLIERS) for name in (*_GELU, *_SHALLOW)),
@@ -193,14 +194,16 @@ HARDENED = ("trades", "multi-norm")
 
 
 def hardened_networks(names: Sequence[str]) -> list[Network]:
-    """The further columns: recipes, which are trained; runs, bundles and classifiers to import, which are taken.
+    """The further columns: runs, bundles (those that come with hardy by name) and classifiers to import, which are
+    taken; and recipes, which are trained. By default two recipes, and what comes with hardy.
 
     Raises:
         UsageError: two of the same name, or the name of a network of the study.
     """
     networks: dict[str, Network] = {}
-    for name in names or HARDENED:
-        recipe = RECIPES[name] if name in RECIPES and not RECIPES[name].members else None
+    for name in names or (*HARDENED, *shipped()):
+        trained = name in RECIPES and not RECIPES[name].members and not located(name).exists()
+        recipe = RECIPES[name] if trained else None
         key = name if recipe else re.sub(r"[^\w.-]+", "-", Path(name).name)
         if key in NETWORKS or key in networks:
             raise UsageError(f"hardened '{name}' would be the column {key}, which there is already; name another")
