@@ -1,6 +1,7 @@
 """Which score to name: what each refuses of every synthetic family, where 1 % of the validation images are refused.
 
     python benchmarks/detection_table.py RUN [--refusal 0.01] [--images 300] [--training 10000] [--json PATH]
+        [--only discriminator combination] [--left-out mirrored spliced]
 
 The rule, stated before looking: the score whose worst family is refused the most, and of equals (to 1 %) the one with
 the larger mean. Families are those that detectors may be fitted on, once as they are made and once as preprocessing
@@ -47,6 +48,8 @@ def main() -> None:
     parser.add_argument("--refusal", type=float, default=0.01, help="the share of validation images refused")
     parser.add_argument("--images", type=int, default=300, help="images per family")
     parser.add_argument("--training", type=int, default=10_000, help="training images to fit on")
+    parser.add_argument("--only", nargs="+", help="these scores alone")
+    parser.add_argument("--left-out", nargs="+", choices=FITTING_FAMILIES, help="by default each family in turn")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
     classifier = load_subject(arguments.run).classifier
@@ -64,6 +67,10 @@ def main() -> None:
             kept = shown.images[shown.foreground]
             families[name] = [extract(classifier, it) for it in (images, kept) if len(it) >= LEAST]
 
+        left_out = tuple(arguments.left_out or FITTING_FAMILIES)
+        held_out = [family for family in families if family not in FITTING_FAMILIES]
+        shown_families = [*left_out, *held_out]
+
         def refused(detector: Detector, names: Sequence[str]) -> dict[str, float]:
             threshold = np.quantile(detector.scores(inside), 1 - arguments.refusal, method="higher")
             return {
@@ -71,8 +78,8 @@ def main() -> None:
             }
 
         def note(name: str, row: dict[str, float], started: float) -> None:
-            seen = [row[family] for family in FITTING_FAMILIES]
-            table[name] = {family: row[family] for family in families} | {
+            seen = [row[family] for family in left_out]
+            table[name] = {family: row[family] for family in shown_families} | {
                 "worst": min(seen),
                 "mean": float(np.mean(seen)),
                 "seconds": time.process_time() - started,
@@ -80,12 +87,13 @@ def main() -> None:
             shares = [f"{value:8.1%}" for value in list(table[name].values())[:-1]]
             print(f"{name:22s}", *shares, f"{table[name]['seconds']:8.1f}", flush=True)
 
-        print(f"{'score':22s}", *(f"{name[:8]:>8s}" for name in (*families, "worst", "mean", "seconds")))
+        print(f"{'score':22s}", *(f"{name[:8]:>8s}" for name in (*shown_families, "worst", "mean", "seconds")))
         single: dict[str, Detector] = {}
         for name in usable(training):
             started = time.process_time()
             single[name] = fit_detector(name, training, labels)
-            note(name, refused(single[name], list(families)), started)
+            if not arguments.only or name in arguments.only:
+                note(name, refused(single[name], shown_families), started)
 
         def others(family: str) -> list[Features]:
             return [it for name in FITTING_FAMILIES if name != family for it in families[name]]
@@ -94,9 +102,11 @@ def main() -> None:
             "discriminator": lambda seen: fit_exposed(training, seen),
             COMBINATION: lambda seen: fit_combination(list(single.values()), fitting, concatenate(seen)),
         }.items():
+            if arguments.only and name not in arguments.only:
+                continue
             started = time.process_time()
-            row = refused(fit(others("")), [family for family in families if family not in FITTING_FAMILIES])
-            for family in FITTING_FAMILIES:
+            row = refused(fit(others("")), held_out)
+            for family in left_out:
                 row |= refused(fit(others(family)), [family])
             note(name, row, started)
     best = max(table, key=lambda name: (round(table[name]["worst"], 2), table[name]["mean"]))

@@ -169,9 +169,9 @@ def write_sound_files(sound: Path) -> None:
     """One of each format, small."""
     test = load_dataset("mnist/test")
     data = write_small_data(sound / "npz" / "data.npz")
-    train(SMALL, sound / "run", data=data, progress=False)
-    figures = ["accuracy", "calibration", "conformal"]
-    evaluate(sound / "run", data, out=sound / "run", properties=figures, limit=40, budget="quick", progress=False)
+    run, figures = sound / "run", ["accuracy", "calibration", "conformal"]
+    train(SMALL, run, data=data, progress=False)
+    evaluate(run, data, out=run, properties=figures, ood=(), limit=40, budget="quick", progress=False)
     with contextlib.suppress(Stopped):
         train(SMALL, sound / "unfinished", data=data, report=lambda *_: signal.raise_signal(signal.SIGINT))
 
@@ -184,6 +184,7 @@ def write_sound_files(sound: Path) -> None:
     for ending in ("png", "jpg"):
         Image.fromarray(test.images[0, 0].numpy()).save(sound / "pictures" / f"digit.{ending}")
     np.save(sound / "pictures" / "digits.npy", test.images[:3, 0].numpy())
+    np.savez_compressed(sound / "pictures" / "digits.npz", images=test.images[:3, 0].numpy())
     noise = torch.from_numpy(np.random.default_rng(0).random((5, 1, 28, 28), np.float32))
     saved = SavedSet(noise, test.labels[:5], torch.arange(5), {"attack": "pgd"})
     write_saved_set(sound / "saved" / "set.safetensors", saved)
@@ -233,7 +234,7 @@ def formats_of(sound: Path) -> dict[str, Format]:
     for name in ("bundle.json", "weights.safetensors", "fitted.safetensors"):
         formats[f"bundle, {name}"] = Format(bundle, name, lambda it: load_bundle(it).predict(picture), sums_again)
     loaded = load_bundle(bundle)
-    for name in ("digit.png", "digit.jpg", "digits.npy"):
+    for name in ("digit.png", "digit.jpg", "digits.npy", "digits.npz"):
         formats[name] = Format(pictures, name, lambda it, name=name: loaded.predict([it / name]))
     return formats
 

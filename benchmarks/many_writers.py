@@ -27,7 +27,8 @@ WRITERS = (2, 3, 10)
 
 
 def measured(run: Path, data: str, out: Path, seed: int) -> Scorecard:
-    return evaluate(run, data, out=out, seed=seed, properties=["accuracy", "conformal"], device="cpu", progress=False)
+    chosen = ["accuracy", "conformal"]
+    return evaluate(run, data, out=out, seed=seed, properties=chosen, budget="quick", device="cpu", progress=False)
 
 
 def write_in_turn(run: Path, data: str, connection: Connection) -> None:
@@ -87,6 +88,7 @@ def main() -> None:
                 faults.append(f"round {number}: {json.dumps(answers)}, scorecard of seed {card.seed}")
             if (out / ".lock").exists():
                 faults.append(f"round {number}: the lock was left behind")
+            print(f"round {number}, {count} writers: {len(faults)} faults so far", flush=True)
     print(*faults, sep="\n")
     print(f"{rounds} rounds of {', '.join(map(str, WRITERS))} writers: {len(faults)} faults")
     sys.exit(bool(faults))

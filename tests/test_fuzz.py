@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 EACH = 4
-FORMATS = 14
+FORMATS = 15
 
 
 @pytest.fixture(scope="module")
