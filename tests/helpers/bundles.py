@@ -7,10 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from torch import Tensor, nn
 
+from hardy.calibration import Calibrator
+from hardy.calibration.conformal import fit_conformal
 from hardy.data import load_dataset
-from hardy.deployment import Bundle, write_bundle
+from hardy.deployment import Bundle, BundleManifest, write_bundle
+from hardy.deployment.bundle import set_streams
 from hardy.deployment.fit import fit_bundle
+from hardy.models.weights import weights_sha256
+from hardy.ood import Detector, extract
 from hardy.report.bundle_card import bundle_card
 from hardy.training import Recipe, train
 
@@ -34,6 +40,47 @@ def small_bundle(run: Path, **settings: object) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
         measure_little(patch)
         return fit_bundle(run, **settings)  # type: ignore[arg-type]
+
+
+def bundle_of(
+    classifier: nn.Module,
+    detector: Detector,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    max_ood_score: float,
+    min_confidence: float = 0.6,
+    alpha: float = 0.05,
+    form: str = "resize",
+) -> Bundle:
+    """A bundle of any classifier, whose prediction sets are fitted on these images, with thresholds as given."""
+    features = extract(classifier.eval(), images)
+    answers, truth = features.logits, labels.numpy()
+    calibrator = Calibrator("temperature", {"temperature": np.array([1.0]), "classes": np.array([answers.shape[1]])})
+    conformal = fit_conformal("lac", calibrator(answers), truth, alpha, set_streams(len(truth)))
+    rules = {"max_ood_score": max_ood_score, "min_confidence": min_confidence, "target_refusal": 0.01}
+    manifest = BundleManifest.model_validate(
+        {
+            "schema": 3,
+            "name": "made for a test",
+            "hardy": "0",
+            "model": {"name": "none", "arguments": {}},
+            "input": tuple(images.shape[1:]),
+            "classes": tuple(map(str, range(answers.shape[1]))),
+            "weights_sha256": weights_sha256(classifier),
+            "training": {},
+            "preprocessing": {"form": form},
+            "calibrator": "temperature",
+            "detector": detector.name,
+            "prediction_sets": "lac",
+            "alpha": alpha,
+            "fitted_on": {},
+            "data": {},
+            "rules": rules | {"fitted_on": "", "validation_refusal": {}},
+            "refusal_estimates": (),
+        }
+    )
+    return Bundle(manifest, classifier, calibrator, detector, conformal, np.sort(detector.scores(features)))
 
 
 def measure_little(patch: pytest.MonkeyPatch) -> None:

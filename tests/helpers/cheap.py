@@ -49,6 +49,11 @@ def tiny(name: str = "quick") -> Budget:
         certified=budget.certified and 8,
         transformed=25,
         perturbed=budget.perturbed and 25,
+        system=8,
+        system_outliers=6,
+        system_steps=2,
+        system_targets=1,
+        system_queries=5,
     )
 
 

@@ -19,6 +19,7 @@ from hardy.attacks.objectives import (
     Objective,
     cannot_succeed_in_time,
     dlr,
+    is_wrong,
     likeliest_wrong_classes,
     log_odds_against,
     targeted_dlr,
@@ -285,7 +286,7 @@ def _run(
             state.rises += loss > state.loss
         state.loss = loss
         if stop_when_broken:
-            wrong = logits.argmax(1) != state.labels
+            wrong = is_wrong(logits.argmax(1), state.labels)
             if wrong.any():
                 result[state.rows[wrong]] = state.current[wrong]
                 state = state.select(~wrong)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hardy.attacks.attack import Attack, value_and_gradient
 from hardy.attacks.fast_model import Count, FastModel, behavior_of, bf16_tells_apart, fast_model
+from hardy.attacks.objectives import is_wrong
 from hardy.devices import native_bf16
 from hardy.errors import ContractError, UsageError
 from hardy.rng import Randomness
@@ -96,7 +97,7 @@ def run_attacks(
     Args:
         classifier: left as it was: mode, flags, weights.
         images: float32 (N, C, H, W) in [0, 1].
-        labels: int64 (N,).
+        labels: int64 (N,); or (N, A), where each of A classes counts as right.
         attacks: which, with their settings, in order.
         threats: one norm, any number of radii.
         rng: the streams of these examples.
@@ -116,10 +117,10 @@ def run_attacks(
         clean = predict(images)
         result = AttackResult(
             images=images.clone(),
-            min_norm=torch.where(clean == labels, torch.inf, 0.0).double(),
+            min_norm=torch.where(is_wrong(clean, labels), 0.0, torch.inf).double(),
             prediction=clean.clone(),
             clean_prediction=clean,
-            attack=torch.full_like(labels, -1),
+            attack=torch.full_like(clean, -1),
             count=count,
         )
         if not len(images):
@@ -261,7 +262,7 @@ class _AttackRun:
         low, high = images.new_zeros(len(chosen), 1, 1, 1), images.new_ones(len(chosen), 1, 1, 1)
         for _ in range(_BISECTIONS):
             middle = 0.5 * (low + high)
-            fooled = (classifier(images + middle * change).argmax(1) != labels).reshape(-1, 1, 1, 1)
+            fooled = is_wrong(classifier(images + middle * change).argmax(1), labels).reshape(-1, 1, 1, 1)
             low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
         return images + high * change
 
@@ -276,7 +277,7 @@ class _AttackRun:
         prediction = self.predict(found)
         # Inside up to rounding counts as inside, so no norm exceeds its radius.
         norm = threat.distance(found, reference).double().clamp_max(threat.eps)
-        better = inside & (prediction != self.labels[chosen]) & (norm < self.result.min_norm[chosen])
+        better = inside & is_wrong(prediction, self.labels[chosen]) & (norm < self.result.min_norm[chosen])
         entered = chosen[better]
         self.result.min_norm[entered] = norm[better]
         self.result.images[entered] = found[better]

@@ -1,4 +1,7 @@
-"""What attacks maximize: one value per example, higher where the attack is nearer to success."""
+"""What attacks maximize: one value per example, higher where the attack is nearer to success.
+
+Labels are int64 (N,); or (N, A), where each of A classes counts as right, as for a classifier that may abstain.
+"""
 
 from __future__ import annotations
 
@@ -48,17 +51,17 @@ def log_odds_against(logits: Logits, labels: Labels) -> Tensor:
 
 
 def _log_odds_against(logits: Logits, labels: Labels) -> Tensor:
-    return without_label(logits, labels).logsumexp(1) - logits.gather(1, labels[:, None]).squeeze(1)
+    return without_label(logits, labels).logsumexp(1) - of_label(logits, labels)
 
 
 def margin(logits: Logits, labels: Labels) -> Tensor:
     """How far the best wrong logit is above the right one, (N,): positive where the image is classified wrongly."""
-    return best_wrong(logits, labels) - logits.gather(1, labels[:, None]).squeeze(1)
+    return best_wrong(logits, labels) - of_label(logits, labels)
 
 
 def targeted_margin(logits: Logits, labels: Labels, targets: Labels) -> Tensor:
     """How far the target's logit is above the right one, (N,)."""
-    return (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
+    return logits.gather(1, targets[:, None]).squeeze(1) - of_label(logits, labels)
 
 
 def dlr(logits: Logits, labels: Labels) -> Tensor:
@@ -91,9 +94,25 @@ def best_wrong(logits: Logits, labels: Labels) -> Tensor:
 
 def likeliest_wrong_classes(logits: Logits, labels: Labels, count: int) -> Tensor:
     """int64 (N, min(count, K-1)): the wrong classes, the highest logit first."""
-    return without_label(logits, labels).topk(min(count, logits.shape[1] - 1), dim=1).indices
+    wrong = logits.shape[1] - as_columns(labels).shape[1]
+    return without_label(logits, labels).topk(min(count, wrong), dim=1).indices
 
 
 def without_label(logits: Logits, labels: Labels) -> Logits:
     """The logits with that of the label at minus infinity."""
-    return logits.scatter(1, labels[:, None], -torch.inf)
+    return logits.scatter(1, as_columns(labels), -torch.inf)
+
+
+def of_label(logits: Logits, labels: Labels) -> Tensor:
+    """The logit of the label, (N,)."""
+    return logits.gather(1, as_columns(labels)).amax(1)
+
+
+def is_wrong(prediction: Tensor, labels: Labels) -> Tensor:
+    """Which predicted classes, int64 (N,), are not the label, bool (N,)."""
+    return (prediction[:, None] != as_columns(labels)).all(1)
+
+
+def as_columns(labels: Labels) -> Tensor:
+    """int64 (N, A)."""
+    return labels[:, None] if labels.ndim == 1 else labels

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hardy.attacks.attack import steepest, value_and_gradient
-from hardy.attacks.objectives import log_odds_against
+from hardy.attacks.objectives import is_wrong, log_odds_against
 from hardy.attacks.public import register
 from hardy.rng import Randomness
 from hardy.threats import ThreatModel
@@ -117,7 +117,7 @@ def _climb(
             gradient, still = first_gradient, torch.ones_like(active, dtype=torch.bool)
         else:
             logits, gradient = value_and_gradient(classifier, current, labels[active])
-            still = logits.argmax(1) == labels[active]
+            still = ~is_wrong(logits.argmax(1), labels[active])
         result[active] = current
         if not still.all():
             active, current, gradient = active[still], current[still], gradient[still]

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from hardy.errors import UsageError
 
-NO_FOREGROUND = "no_foreground"
+NO_FOREGROUND, SEVERAL_OBJECTS, PREDICTION_SET = "no_foreground", "several_objects", "prediction_set"
 RULES: dict[str, str] = {
     NO_FOREGROUND: "nothing stands out from the background",
-    "several_objects": "more than one object stands out",
+    SEVERAL_OBJECTS: "more than one object stands out",
     "ood_score": "it is too unlike the training images",
     "confidence": "the classifier is too unsure",
-    "prediction_set": "the prediction set does not hold exactly one class",
+    PREDICTION_SET: "the prediction set does not hold exactly one class",
 }
 """The rules for abstaining, in the order in which they are reported."""
 

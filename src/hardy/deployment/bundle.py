@@ -34,7 +34,7 @@ from hardy.deployment.preprocessing import Preprocessed, as_they_are
 from hardy.errors import BundleError, DataError, HardyError, UsageError
 from hardy.files import failed_write
 from hardy.models.weights import lay_out
-from hardy.ood import Detector, extract, restore_detector
+from hardy.ood import Detector, Features, extract, restore_detector
 from hardy.rng import Randomness
 from hardy.runs import MANIFEST
 
@@ -83,6 +83,11 @@ class Bundle:
     @property
     def thresholds(self) -> Thresholds:
         return Thresholds(self.manifest.rules.max_ood_score, self.manifest.rules.min_confidence)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that its answers follow from."""
+        return hashlib.sha256(self.manifest.to_json().encode() + safetensors.numpy.save(_packed(self))).hexdigest()
 
     @overload
     def predict(self, images: Paths, *, polarity: str = ..., save_input: AnyPath | None = ...) -> list[Answer]: ...
@@ -145,7 +150,10 @@ class Bundle:
 
     def answer(self, preprocessed: Preprocessed, batch_size: int = 500) -> Decisions:
         """Answer or abstain for each image by itself."""
-        features = extract(self.classifier, preprocessed.images, batch_size)
+        return self.decide(preprocessed, extract(self.classifier, preprocessed.images, batch_size))
+
+    def decide(self, preprocessed: Preprocessed, features: Features) -> Decisions:
+        """The same, from the features of these images."""
         probabilities = self.calibrator.probabilities(features.logits)
         return decide(
             probabilities,

@@ -31,6 +31,7 @@ from hardy.deployment.manifest import Form, Model, Preprocessing, Role, Rules
 from hardy.deployment.preprocessing import (
     Polarity,
     Preprocessed,
+    as_seen,
     as_they_are,
     in_form,
     is_as_mnist,
@@ -56,7 +57,7 @@ from hardy.ood.features import concatenate as joined
 from hardy.rng import Randomness
 from hardy.runs import Run, load_trained, training_facts
 from hardy.synthetic.glyphs import EXPOSURE_FONTS, LETTERS
-from hardy.synthetic.outliers import FITTING_FAMILIES, OUTLIERS, outliers_by_family
+from hardy.synthetic.outliers import FITTING_FAMILIES, OF_NO_CLASS, OUTLIERS, outliers_by_family
 from hardy.synthetic.photos import DIGITS, Photos, blank_photos, drawn_photos, noise_photos
 from hardy.validation import Images
 
@@ -76,9 +77,6 @@ IMAGES_PER_KIND = 500
 
 PAGES_PER_KIND = 200
 """Photos of blank paper and of noise, which take the longest to preprocess."""
-
-# What belongs to no class whatever the classes are; a disc, or an image turned or mirrored, may well belong to one.
-OF_NO_CLASS = ("pieces", "textures", "noise", "gray_crops", "permuted_pixels", "glyphs", "strokes", "spliced")
 
 VARIANTS = 3
 """How often each letter and each digit is drawn in each font."""
@@ -300,11 +298,6 @@ def _fitted_detector(
     inside = joined([training, *(extract(classifier, it) for it in handed_in)])
     raw = outliers_by_family(images, streams.fold("raw")).values()
     return fit_exposed(inside, [*shown, *(extract(classifier, it) for it in raw)]), words
-
-
-def as_seen(images: Images, form: Form) -> Preprocessed:
-    """What the network sees of images of its own size, float32 (N, C, H, W), that are handed in as files."""
-    return preprocess(images[:, 0]) if form == "mnist" else as_they_are(images)
 
 
 def _outliers(images: Images, streams: Randomness, form: Form) -> dict[str, Preprocessed]:

@@ -140,7 +140,7 @@ def _preprocess(gray: Tensor, polarity: Polarity) -> Preprocessed:
 
 def in_form(images: Images, foreground: Tensor | None = None) -> Preprocessed:
     """Images that have the form of MNIST's already, float32 (N, 1, 28, 28), with what they show."""
-    found = several(components((images[:, 0] > SEEN).numpy()), len(images))
+    found = several(components((images[:, 0] > SEEN).cpu().numpy()), len(images))
     present = torch.ones(len(images), dtype=torch.bool) if foreground is None else foreground
     return Preprocessed(images, present, torch.from_numpy(found))
 
@@ -151,14 +151,19 @@ def as_they_are(images: Images) -> Preprocessed:
     return Preprocessed(images, present, ~present)
 
 
+def as_seen(images: Images, form: str, polarity: Polarity = "auto") -> Preprocessed:
+    """What the network sees of images of its own size, float32 (N, C, H, W), that are handed in as files."""
+    return preprocess(images[:, 0], polarity) if form == "mnist" else as_they_are(images)
+
+
 def is_as_mnist(gray: Tensor) -> Tensor:
     """bool (N,): which images, float32 (N, 28, 28), are light on black, inside the box, and centered by mass."""
     foreground = gray > 0.02
-    top, bottom = _extent(foreground.any(2))
-    left, right = _extent(foreground.any(1))
+    top, bottom = extent(foreground.any(2))
+    left, right = extent(foreground.any(1))
     height, width = bottom - top, right - left
     longer = torch.maximum(height, width)
-    rows, columns = _center_of_mass(gray)
+    rows, columns = center_of_mass(gray)
     centered = ((rows - MIDDLE).abs() <= 0.51) & ((columns - MIDDLE).abs() <= 0.51)
     return (longer <= BOX) & (longer >= BOX - 2) & centered & (gray.amax((1, 2)) > 0.5)
 
@@ -230,7 +235,8 @@ def _standing_out(signed: Tensor, smooth: Tensor, sign: int, smoothing: int, cut
     found = components(mask.numpy())
     large = sizable(found, count)
     if not cut_out:
-        beside = surroundings(found) | _steps(found, smooth.numpy(), signed.numpy(), sign, 2 * smoothing + 1)
+        values = (smooth.detach().numpy(), signed.detach().numpy())
+        beside = surroundings(found) | _steps(found, *values, sign, 2 * smoothing + 1)
         kept = torch.from_numpy(np.concatenate([[False], ~beside & sizable(found, count, GRAIN)])[found.labels])
         mask, foreground = mask & kept, foreground * _grown(kept, 2 * smoothing + 1)
         large &= ~beside
@@ -238,8 +244,8 @@ def _standing_out(signed: Tensor, smooth: Tensor, sign: int, smoothing: int, cut
     touching = (found.box == np.array([0, height, 0, width])).all(axis=1)
     pieces = np.bincount(found.image[large], minlength=count)
     whole = np.bincount(found.image[large & touching], minlength=count)
-    top, bottom = _extent(mask.any(2))
-    left, right = _extent(mask.any(1))
+    top, bottom = extent(mask.any(2))
+    left, right = extent(mask.any(1))
     longer = torch.maximum(bottom - top, right - left)
     present = (high - low >= MIN_CONTRAST + MIN_CONTRAST_TO_NOISE * noise) & (longer >= MIN_SIZE * max(height, width))
     # Of a digit that was cut out, some strokes end at the border; what covers most of the border is background.
@@ -267,8 +273,8 @@ def _steps(found: Components, smooth: NDArray, signed: NDArray, sign: int, windo
 
 def _filled(foreground: Tensor, mask: Tensor, smooth: Tensor, contrast: Tensor) -> tuple[Tensor, Tensor]:
     """With the core of what is wider than any stroke: what is as dark, or as light, as the rest of the object."""
-    top, bottom = _extent(mask.any(2))
-    left, right = _extent(mask.any(1))
+    top, bottom = extent(mask.any(2))
+    left, right = extent(mask.any(1))
     box = _between(top, bottom, mask.shape[1])[:, :, None] & _between(left, right, mask.shape[2])[:, None, :]
     ink = (smooth * mask).sum((1, 2), keepdim=True) / mask.sum((1, 2), keepdim=True).clamp_min(1)
     core = box & ((smooth - ink).abs() < CORE * contrast[:, None, None])
@@ -381,14 +387,14 @@ def _placed(foreground: Tensor, mask: Tensor, times: int) -> Tensor:
 
     It was enlarged so many times before.
     """
-    top, bottom = _extent(mask.any(2))
-    left, right = _extent(mask.any(1))
+    top, bottom = extent(mask.any(2))
+    left, right = extent(mask.any(1))
     scale = torch.maximum(bottom - top, right - left).clamp_min(1) / BOX
     inside = (
         _between(top, bottom, foreground.shape[1])[:, :, None] & _between(left, right, foreground.shape[2])[:, None, :]
     )
     foreground = foreground * inside
-    rows, columns = _center_of_mass(foreground)
+    rows, columns = center_of_mass(foreground)
     sampled = _triangles(rows, top, bottom, scale, foreground.shape[1]) @ foreground
     sampled = sampled @ _triangles(columns, left, right, scale, foreground.shape[2]).mT
     sampled = sampled / sampled.amax((1, 2), keepdim=True).clamp_min(0.2)
@@ -398,7 +404,7 @@ def _placed(foreground: Tensor, mask: Tensor, times: int) -> Tensor:
     return _widened(sampled, _stroke_width(foreground > 0.5) / scale).clamp(0, 1)
 
 
-def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+def extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
     """First and one past the last True of each row of (N, L); L and 0 where there is none."""
     places = torch.arange(occupied.shape[1])
     first = torch.where(occupied, places, occupied.shape[1]).amin(1)
@@ -410,7 +416,7 @@ def _between(first: Tensor, end: Tensor, length: int) -> Tensor:
     return (places >= first[:, None]) & (places < end[:, None])
 
 
-def _center_of_mass(images: Tensor) -> tuple[Tensor, Tensor]:
+def center_of_mass(images: Tensor) -> tuple[Tensor, Tensor]:
     total = images.sum((1, 2)).clamp_min(1e-6)
     rows = images.sum(2) @ torch.arange(images.shape[1], dtype=images.dtype) / total
     return rows, images.sum(1) @ torch.arange(images.shape[2], dtype=images.dtype) / total

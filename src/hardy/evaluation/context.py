@@ -27,6 +27,7 @@ def make_context(
     adversarial: Sequence[str | Path] = (),
     members: int = 0,
     access: Access = "gradients",
+    bundle: str = "",
     *,
     norm: str | None = None,
     eps: float | str | Sequence[float | str] | None = None,
@@ -76,6 +77,7 @@ def make_context(
         train=sources.train,
         **_threats(_shape(test), norm, eps),
         access=access,
+        bundle=bundle,
     )
 
 

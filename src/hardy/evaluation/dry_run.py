@@ -16,6 +16,7 @@ from torch import nn
 from hardy.attacks import ATTACKS, Attack, get_attacks
 from hardy.attacks.attack import value_and_gradient
 from hardy.data import Dataset
+from hardy.deployment.attack import searches
 from hardy.devices import choose_device
 from hardy.evaluation.budget import Budget, find_budget
 from hardy.evaluation.context import make_context, planned_measurements, within_reach
@@ -121,8 +122,17 @@ def dry_run(
         if answers_only
         else (check_on_dataset(classifier, test, on, allow_random=allow_random).classes)
     )
+    deployed = "" if subject.bundle is None else subject.bundle.fingerprint
     context = make_context(
-        sources, classes, find_budget(budget), limit, adversarial, member_count(classifier), subject.access, **threats
+        sources,
+        classes,
+        find_budget(budget),
+        limit,
+        adversarial,
+        member_count(classifier),
+        subject.access,
+        deployed,
+        **threats,
     )
     names = {PROPERTIES.find(name.replace("-", "_")).name for name in properties} or set(PROPERTIES)
     chosen, beyond = within_reach([prop for name, prop in PROPERTIES.items() if name in names], context.access)
@@ -179,6 +189,9 @@ def _passes(measurement: Measurement, classes: int) -> Passes:
             return _sum([around, *(_of_attack(it, len(radii(measurement)), classes) for it in attacks)])
         case "masking":
             return _sum([_of_attack(adjusted(measurement, ATTACKS[name]), 1, classes) for name in MASKING_ATTACKS])
+        case "system":
+            steps, targets, queries = (int(setting[name]) for name in ("steps", "targets", "queries"))
+            return Passes(1 + queries, searches(steps, targets) * len(radii(measurement)))
         case _:
             return Passes(forward=1)
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from hardy.calibration import check_disjoint
 from hardy.data import Dataset
+from hardy.deployment import Bundle
 from hardy.devices import choose_device, describe
 from hardy.errors import RunError, UsageError
 from hardy.evaluation.budget import Budget, find_budget
@@ -227,7 +228,10 @@ def measure(
         else:
             info = check_on_dataset(classifier, test, on, allow_random=allow_random)
         members, access = member_count(classifier), subject.access
-        context = make_context(sources, info.classes, budget, limit, adversarial, members, access, norm=norm, eps=eps)
+        deployed = "" if subject.bundle is None else subject.bundle.fingerprint
+        context = make_context(
+            sources, info.classes, budget, limit, adversarial, members, access, deployed, norm=norm, eps=eps
+        )
         hashes = {name: sources(name).sha256 for name in dict.fromkeys([*context.sizes, *sources.in_memory])}
         manifest = EvaluationManifest(
             seed=seed,
@@ -259,7 +263,7 @@ def measure(
             _measure_missing(
                 measurements,
                 store,
-                _measurer(classifier, sources, on, seed, batch_size),
+                _measurer(classifier, sources, on, seed, batch_size, subject.bundle),
                 executor,
                 report or (lambda now: draw(now.done, now.tasks, now.text)),
             )
@@ -359,7 +363,12 @@ def _facts(subject: Subject, info: ClassifierInfo) -> SubjectFacts:
 
 
 def _measurer(
-    classifier: nn.Module, dataset: Callable[[str], Dataset], device: torch.device, seed: int, batch_size: int
+    classifier: nn.Module,
+    dataset: Callable[[str], Dataset],
+    device: torch.device,
+    seed: int,
+    batch_size: int,
+    bundle: Bundle | None,
 ) -> Callable[[Task], pl.DataFrame]:
     functions, memo = measurement_functions(), Memo()
 
@@ -368,7 +377,7 @@ def _measurer(
         source = dataset(measurement.dataset)
         chosen = source.measuring_order()[: measurement.examples][task.number * SHARD : (task.number + 1) * SHARD]
         on_device = (source.floats(chosen).to(device), source.labels[chosen].to(device), chosen.to(device))
-        shard = Shard(*on_device, dataset, memo)
+        shard = Shard(*on_device, dataset, memo, bundle)
         columns = functions[measurement.function](classifier, shard, measurement, seed=seed, batch_size=batch_size)
         return frame(chosen.numpy(), source.labels[chosen].numpy(), columns)
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from hardy.data import Dataset, load_dataset
 from hardy.data.entry import Distance
+from hardy.deployment import Bundle
 from hardy.evaluation.budget import Budget
 from hardy.evaluation.charts import Chart
 from hardy.metrics import Interval, bootstrap_weights, bounded_interval, share_interval, weighted_mean
@@ -98,6 +99,7 @@ class Shard:
         indices: int64 (N,), each example's place in its dataset.
         dataset: gives other datasets by name, for what is fitted or trained before measuring.
         memo: keeps what was fitted for this evaluation of this classifier.
+        bundle: what the classifier is part of, if it is.
     """
 
     images: Images
@@ -105,6 +107,7 @@ class Shard:
     indices: Labels
     dataset: Callable[[str], Dataset] = load_dataset
     memo: Memo = field(default_factory=Memo)
+    bundle: Bundle | None = None
 
     def rng(self, seed: int, *purpose: str | int) -> Randomness:
         """The random streams of these examples."""
@@ -144,6 +147,7 @@ class EvaluationContext:
         eps: their radii in it, ascending.
         access: how much of the classifier there is: its gradients, its answers to any images, or only given logits.
         distances: by out-of-distribution dataset, whether it is ``near`` the classes or ``far``, where that is known.
+        bundle: the hash of what the classifier is deployed with; empty where it is not.
     """
 
     dataset: str
@@ -163,6 +167,7 @@ class EvaluationContext:
     eps: tuple[float, ...] = ()
     access: Access = "gradients"
     distances: Mapping[str, Distance] = field(default_factory=dict)
+    bundle: str = ""
 
     @property
     def gradients(self) -> bool:

@@ -17,7 +17,7 @@ from torch import nn
 
 from hardy.data import Dataset
 from hardy.data.reading import Reading
-from hardy.deployment import BUNDLE, load_bundle, located, shipped
+from hardy.deployment import BUNDLE, Bundle, load_bundle, located, shipped
 from hardy.errors import UsageError
 from hardy.evaluation.framework import Access
 from hardy.models.given import FromProbabilities, GivenLogits, ProbabilityFunction
@@ -41,6 +41,7 @@ class Subject:
         run: its run folder, if it has one.
         classes: the class names in the order of its logits, where they are known.
         access: what can be asked of it.
+        bundle: what it is deployed with, if it is a bundle's.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Subject:
     run: Path | None = None
     classes: tuple[str, ...] = ()
     access: Access = "gradients"
+    bundle: Bundle | None = None
 
     def data(self, given: T | None = None) -> T | str:
         """What to measure on: what is given, else what it was trained on, else MNIST.
@@ -191,6 +193,7 @@ def _from_bundle(path: Path) -> Subject:
         weights_sha256=weights_sha256(bundle.classifier),
         training=manifest.training or None,
         classes=manifest.classes,
+        bundle=bundle,
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from hardy.models import Ensemble
 from hardy.models.ensemble import combined_logits
+from hardy.ood.recorded import Recorded
 from hardy.validation import Images
 
 Floats = NDArray[np.float32]
@@ -85,7 +86,7 @@ class Features:
     @property
     def mean_logits(self) -> Floats:
         """float32 (N, K): the mean over the members."""
-        return np.mean([member.logits for member in self.members], axis=0)
+        return np.stack([member.logits for member in self.members]).mean(axis=0)
 
     def joint(self) -> tuple[Floats, Head]:
         """The members taken as one network: penultimate features (N, D) side by side, and the mean of the heads.
@@ -204,13 +205,40 @@ class _Watch:
                 self.norm = module
 
 
-def _watched(network: nn.Module, images: Images, batch_size: int) -> tuple[Member, str]:
+@contextmanager
+def _watching(network: nn.Module) -> Iterator[_Watch]:
     watch = _Watch()
-    logits, layers, entered = [], [], []
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack:
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm1d):
                 stack.callback(module.register_forward_hook(watch).remove)
+        yield watch
+
+
+def record(classifier: nn.Module, images: Images, like: Features) -> Features:
+    """The features of a batch, which lead from scores back to the images: float64 :class:`Recorded` arrays.
+
+    ``like`` are features of the same classifier, which say what it has.
+    """
+    networks: Sequence[nn.Module] = list(classifier.members) if isinstance(classifier, Ensemble) else [classifier]
+    members, answers = [], []
+    for network, member in zip(networks, like.members, strict=True):
+        with _watching(network) as watch:
+            answers.append(network(images))
+        entered = watch.entered if member.penultimate is not None else None
+        penultimate = None if entered is None else _recorded(entered)
+        members.append(Member(_recorded(answers[-1]), tuple(map(_recorded, watch.layers)), penultimate, member.head))
+    combined = combined_logits(torch.stack(answers)) if isinstance(classifier, Ensemble) else answers[0]
+    return Features(_recorded(combined), tuple(members), like.reason, _recorded(_gradients(images)))
+
+
+def _recorded(values: Tensor) -> Any:
+    return Recorded(values.double())
+
+
+def _watched(network: nn.Module, images: Images, batch_size: int) -> tuple[Member, str]:
+    logits, layers, entered = [], [], []
+    with _watching(network) as watch, torch.no_grad():
         for batch in images.split(batch_size):
             watch.clear()
             logits.append(network(batch).float().cpu())

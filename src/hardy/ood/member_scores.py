@@ -33,7 +33,7 @@ MEMBER_SCORES: dict[str, Score] = {"disagreement": disagreement, "mutual_informa
 
 
 def _entropy_gap(_: object, features: Features) -> Doubles:
-    return entropy(features.logits) - np.mean([entropy(member.logits) for member in features.members], axis=0)
+    return entropy(features.logits) - np.stack([entropy(member.logits) for member in features.members]).mean(axis=0)
 
 
 _PAPER = "Lakshminarayanan et al., NeurIPS 2017, arXiv:1612.01474"

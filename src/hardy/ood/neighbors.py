@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hardy.ood.features import Features
@@ -34,15 +33,14 @@ def _score(arrays: Arrays, features: Features) -> Doubles:
     squares = (values.astype(np.float64) ** 2).sum(axis=1)
     if "axes" in arrays:
         values = values @ arrays["axes"]
-    bank = torch.from_numpy(np.ascontiguousarray(arrays["bank"]))
-    bank_squares = (bank.double() ** 2).sum(1)
+    bank = arrays["bank"]
+    bank_squares, place = (bank.astype(np.float64) ** 2).sum(axis=1), min(NEIGHBORS, len(bank)) - 1
     found = []
-    for chunk, square in zip(
-        torch.from_numpy(values).split(_CHUNK), torch.from_numpy(squares).split(_CHUNK), strict=True
-    ):
-        distances = square[:, None] + bank_squares - 2.0 * (chunk @ bank.T).double()
-        found.append(distances.kthvalue(min(NEIGHBORS, len(bank)), dim=1).values.clamp_min(0.0).sqrt())
-    return torch.cat(found).numpy() if found else np.zeros(0)
+    for first in range(0, max(len(values), 1), _CHUNK):
+        chunk, square = values[first : first + _CHUNK], squares[first : first + _CHUNK]
+        distances = square[:, None] + bank_squares - 2.0 * (chunk @ bank.T).astype(np.float64)
+        found.append(np.sqrt(np.maximum(np.partition(distances, place, axis=1)[:, place], 0.0)))
+    return np.concatenate(found)
 
 
 def _unit(features: Features) -> NDArray[np.float32]:

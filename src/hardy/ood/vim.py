@@ -65,7 +65,7 @@ def _score_each(arrays: Arrays, features: Features) -> Doubles:
         {key.removeprefix(f"{number}."): array for key, array in arrays.items() if key.startswith(f"{number}.")}
         for number in range(len(features.members))
     ]
-    return np.mean([_score(part, features.of_member(number)) for number, part in enumerate(parts)], axis=0)
+    return np.stack([_score(part, features.of_member(number)) for number, part in enumerate(parts)]).mean(axis=0)
 
 
 _PAPER = "Wang et al., CVPR 2022, arXiv:2203.10807"

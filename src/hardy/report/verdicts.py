@@ -33,6 +33,8 @@ CALIBRATION = (0.05, 0.01)
 P_VALUE = 0.05
 # How far coverage may fall short of the promise, beyond chance, and still be fair.
 SHORT = 0.02
+# The largest share of wrong answers among those given, or of answers to what belongs to no class.
+WRONG = (0.10, 0.01)
 # The largest share of the wrong classes that a prediction set names which is (fair, good).
 NAMED = (0.50, 0.10)
 
@@ -166,6 +168,16 @@ def _withstands(estimate: Estimate, scorecard: Scorecard) -> _Judgement:
     )
 
 
+def _wrongly(what: str) -> _Rule:
+    """Judges a share of answers that should not be."""
+
+    def rule(estimate: Estimate, _: Scorecard) -> _Judgement:
+        level = _level(-estimate.value, (-WRONG[0], -WRONG[1]))
+        return level, f"{formatting.percent(estimate)} {what}", 1 - estimate.value
+
+    return rule
+
+
 def _unknown(estimate: Estimate, _: Scorecard) -> _Judgement:
     figure = formatting.figure(estimate)
     return "unknown", figure.value + (f" ({figure.interval})" if figure.interval != "none" else ""), 0.0
@@ -189,4 +201,6 @@ _RULES: dict[tuple[str, str], tuple[str, _Rule]] = {
     ("distribution_shift", "mean_accuracy"): ("Corrupted images", _right(SHIFTED)),
     ("distribution_shift", "accuracy"): ("Images from elsewhere", _right(SHIFTED)),
     ("adversarial", "robust_accuracy"): ("Under attack", _withstands),
+    ("system", "wrong_among_answered"): ("The whole system under attack", _wrongly("of what it answers is wrong")),
+    ("system", "outliers_answered"): ("Moved to be answered", _wrongly("of what belongs to no class is answered")),
 }

@@ -184,6 +184,9 @@ EXPOSURE_FAMILIES = ("pieces", "strokes", "textures", "noise", "gray_crops", "pe
 FITTING_FAMILIES = tuple(name for name, it in OUTLIERS.items() if not it.held_out)
 """What detectors are fitted on and a score is chosen by; the others are for reporting, and strokes are measured on."""
 
+OF_NO_CLASS = ("pieces", "textures", "noise", "gray_crops", "permuted_pixels", "glyphs", "strokes", "spliced")
+"""What belongs to no class whatever the classes are; a disc, or an image turned or mirrored, may well belong to one."""
+
 
 def make_outliers(images: Images, rng: Randomness, families: Sequence[str] = EXPOSURE_FAMILIES) -> Images:
     """Outliers of these families, one per image; which family is drawn for each example.

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.bundles import bundle_of
 from helpers.cheap import tiny
 from helpers.classifiers import small_classifier
 
+from hardy.data import load_dataset
 from hardy.evaluation.budget import BUDGETS, Budget
 from hardy.evaluation.charts import Chart, Gallery, Histogram, LineChart, Matrix, Table
 from hardy.evaluation.evaluate import estimate, evaluate, load_results
@@ -18,6 +20,7 @@ from hardy.evaluation.properties import PROPERTIES, measurement_functions
 from hardy.evaluation.scorecard import Scorecard
 from hardy.evaluation.subject import Subject
 from hardy.models.weights import weights_sha256
+from hardy.ood import Detector
 from hardy.report.page import Section, write_report
 from hardy.runs import Run
 
@@ -28,8 +31,11 @@ LIMIT = 40
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every property, measured on a few digits."""
     out = tmp_path_factory.mktemp("conformance") / "run"
-    classifier = small_classifier()
-    subject = Subject("small", classifier, "SmallNet", weights_sha256(classifier))
+    classifier, test = small_classifier(), load_dataset("mnist/test")
+    bundle = bundle_of(
+        classifier, Detector("energy", {}), test.floats(slice(0, 50)), test.labels[:50], max_ood_score=0.0
+    )
+    subject = Subject("small", classifier, "SmallNet", weights_sha256(classifier), bundle=bundle)
     evaluate(subject, out=out, budget=tiny("standard"), limit=LIMIT, device="cpu")
     return out
 

@@ -17,6 +17,7 @@ from hardy.evaluation.properties import (
     error_detection,
     ood,
     shift,
+    system,
 )
 from hardy.registry import Registry
 
@@ -24,7 +25,10 @@ Metrics: TypeAlias = Callable[[Results], list[Metric]]
 
 PROPERTIES: Registry[Property] = Registry(
     "property",
-    [it.PROPERTY for it in (accuracy, calibration, conformal, error_detection, ood, shift, adversarial, certified)],
+    [
+        it.PROPERTY
+        for it in (accuracy, calibration, conformal, error_detection, ood, shift, adversarial, certified, system)
+    ],
 )
 
 

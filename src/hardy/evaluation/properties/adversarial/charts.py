@@ -18,7 +18,7 @@ def draw(results: Results) -> list[Chart]:
     if measurement is None:
         return []
     title = ATTACKS[str(measurement.settings["attack"])].title
-    return [_curve(results, measurement, title), *_gallery(results, measurement, title)]
+    return [_curve(results, measurement, title), *gallery(results, measurement, title)]
 
 
 def _curve(results: Results, measurement: Measurement, title: str) -> LineChart:
@@ -39,7 +39,8 @@ def _curve(results: Results, measurement: Measurement, title: str) -> LineChart:
     )
 
 
-def _gallery(results: Results, measurement: Measurement, title: str) -> list[Chart]:
+def gallery(results: Results, measurement: Measurement, title: str) -> list[Chart]:
+    """Test images with what an attack made of them, where it made something; an answer of -1 is none."""
     dataset, norm = results.dataset(measurement.dataset), results.column(measurement, "norm")
     names = (*class_names(dataset.classes, results.context.classes), "nothing")
     images = results.column(measurement, "image")
