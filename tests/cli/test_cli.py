@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from helpers.bundles import draw_seven
 from helpers.cheap import make_budgets_tiny
 from helpers.classifiers import write_tiny_data
 
@@ -141,8 +142,17 @@ def test_a_comparison_is_given_as_json(hardy: Hardy, data: Path, tmp_path: Path)
     assert difference["low"] <= difference["value"] <= difference["high"]
 
 
+def test_the_flagship_is_known_by_its_name(hardy: Hardy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw_seven(tmp_path / "digit.png")
+    answered = hardy("predict", "flagship", "digit.png", "--json")
+    assert (answered.status, json.loads(answered.out)["best"]) == (0, "7")
+    assert hardy("evaluate", "flagship", "--property", "accuracy", "--limit", 50).status == 0
+    assert Scorecard.read(tmp_path / "runs" / "flagship-1" / "scorecard.json").subject.name == "flagship-quick"
+
+
 @pytest.mark.slow
-def test_the_demo_makes_two_runs_and_a_comparison_and_can_be_repeated(
+def test_the_demo_makes_two_runs_and_a_comparison_with_the_flagship_and_can_be_repeated(
     hardy: Hardy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With smaller networks than the real one, and smaller budgets."""
@@ -153,7 +163,7 @@ def test_the_demo_makes_two_runs_and_a_comparison_and_can_be_repeated(
     monkeypatch.setitem(RECIPES._items, "compact-ensemble", replace(RECIPES["compact-ensemble"], members=members))
     assert hardy("demo", "--out", tmp_path / "demo").status == 0
     written = sorted(path.relative_to(tmp_path / "demo").as_posix() for path in (tmp_path / "demo").glob("**/*.html"))
-    assert written == ["compact-ensemble/report.html", "compact/report.html", "compare.html"]
+    assert written == ["compact-ensemble/report.html", "compact/report.html", "compare.html", "flagship/report.html"]
     before = (tmp_path / "demo" / "compact" / "scorecard.json").read_text()
     assert hardy("demo", "--out", tmp_path / "demo").status == 0
     again = json.loads((tmp_path / "demo" / "compact" / "scorecard.json").read_text())

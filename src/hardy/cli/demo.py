@@ -10,6 +10,7 @@ import typer
 from hardy.cli.options import DataDir, Seed
 
 RECIPES = ("compact", "compact-ensemble")
+SHIPPED = "flagship"
 
 
 def demo(
@@ -17,9 +18,10 @@ def demo(
     seed: Seed = 0,
     data_dir: DataDir = None,
 ) -> None:
-    """Train the compact network and a small ensemble, measure and compare them. Continues what was begun."""
+    """Train two plain networks, and measure and compare them and the flagship. Continues what was begun."""
     from rich.console import Console
 
+    from hardy.deployment import shipped
     from hardy.evaluation.compare import compare_runs
     from hardy.evaluation.evaluate import measure
     from hardy.evaluation.sources import sources_of
@@ -29,12 +31,16 @@ def demo(
     from hardy.training import train
 
     console = Console()
-    folders = [out / name for name in RECIPES]
+    folders = [out / name for name in (*RECIPES, SHIPPED)]
     pages = []
-    for name, folder in zip(RECIPES, folders, strict=True):
-        train(name, folder, seed=seed, data_dir=data_dir, resume=True)
+    for folder in folders:
+        if folder.name in RECIPES:
+            train(folder.name, folder, seed=seed, data_dir=data_dir, resume=True)
+            subject = load_subject(folder)
+        else:
+            subject = load_subject(shipped()[SHIPPED])
         sources = sources_of(data_dir=data_dir)
-        evaluation = measure(load_subject(folder), sources, out=folder, seed=seed, resume=True)
+        evaluation = measure(subject, sources, out=folder, seed=seed, resume=True)
         pages.append(write_run_report(folder, data_dir, evaluation=evaluation))
         print_scorecard(evaluation.scorecard, console)
     comparison = out / "compare.html"
