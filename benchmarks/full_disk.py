@@ -127,7 +127,7 @@ def commands(folder: Path) -> dict[str, tuple[list[str], list[str]]]:
                 "--budget",
                 "quick",
                 "--limit",
-                "60",
+                "160",
                 "--only",
                 "rotate",
             ],
