@@ -195,10 +195,11 @@ def _attacks(system: System, images: Images, goal: Goal, effort: Effort, warning
     ce, towards, descent, black_box = (it.attacks[0] for it in (apgd_ce, apgd_t, pgd, square))
     ce, descent = ce.with_settings(**steps), descent.with_settings(**steps)
     towards = towards.with_settings(**steps, n_target_classes=effort.targets)
-    ascent = Attack("ascent", "gradient ascent by small steps", _ascent, NORMS, _REFERENCE, settings=steps)
+    by_small_steps = Attack("ascent", "gradient ascent by small steps", ascent, NORMS, _REFERENCE, settings=steps)
     # An image that keeps MNIST's form is seen as it is; any other is cropped and centered first.
     boxed = in_form and goal == "wrong"
     found = [searching(ce, "system", boxed=boxed)]
+    ascents = [searching(by_small_steps, f"system, weight {it:g}", boxed=boxed, weight=it) for it in WEIGHTS]
     if goal == "wrong":
         plain = Attack("highest-loss", "PGD to its highest loss", highest_loss, NORMS, descent.reference)
         alone = [
@@ -208,10 +209,13 @@ def _attacks(system: System, images: Images, goal: Goal, effort: Effort, warning
         found = [
             *alone,
             *found,
-            *(_after(alone[0], searching(ascent, f"system, weight {it:g}", boxed=boxed, weight=it)) for it in WEIGHTS),
+            *(
+                _after(alone[0], searching(by_small_steps, f"system, weight {it:g}", boxed=boxed, weight=it))
+                for it in WEIGHTS
+            ),
             searching(descent, "stand-ins", boxed=boxed, stand_ins=True),
         ]
-    found += [searching(ascent, f"system, weight {it:g}", boxed=boxed, weight=it) for it in WEIGHTS]
+    found += ascents
     if goal != "abstain":
         found.append(searching(towards, "system", boxed=boxed))
     if in_form and goal != "abstain":
@@ -223,7 +227,7 @@ def _attacks(system: System, images: Images, goal: Goal, effort: Effort, warning
     return found
 
 
-def _ascent(
+def ascent(
     classifier: Classifier,
     images: Images,
     labels: Labels,

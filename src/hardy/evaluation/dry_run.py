@@ -181,7 +181,9 @@ def _passes(measurement: Measurement, classes: int) -> Passes:
         case "consistency":
             return Passes(forward=FRAMES)
         case "detect":
-            steps = (PERTURBING_STEPS + 1) * bool(setting["perturbed"]) + bool(setting["odin"])
+            steps = (PERTURBING_STEPS + 1) * bool(setting["perturbed"]) * (3 if setting.get("against") else 1) + bool(
+                setting["odin"]
+            )
             return Passes(1 + bool(setting["odin"]), steps)
         case "attack" | "predict_attacked":
             attacks = [adjusted(measurement, it) for it in get_attacks(str(setting["attack"]), str(setting["norm"]))]

@@ -22,13 +22,14 @@ from hardy.evaluation.budget import BUDGETS
 from hardy.evaluation.evaluate import evaluate
 from hardy.evaluation.framework import Columns, EvaluationContext, Measurement, Memo, Results, Shard
 from hardy.evaluation.properties import PROPERTIES
-from hardy.evaluation.properties.ood.measure import detect_measurement, measure_detect, perturbed
+from hardy.evaluation.properties.ood.measure import detect_measurement, measure_detect, perturbed, unsuspicious
 from hardy.evaluation.records import frame
 from hardy.evaluation.subject import Subject
 from hardy.models import Ensemble
 from hardy.models.weights import weights_sha256
-from hardy.ood import DETECTORS
+from hardy.ood import DETECTORS, extract, fit_detector
 from hardy.synthetic.transforms import TRANSFORMS
+from hardy.threats import ThreatModel
 
 SIZES = {"mnist/test": 10_000, "mnist/validation": 5_000, "glyphs/test": 1_980, "digits/test": 1_797}
 
@@ -239,3 +240,16 @@ def test_half_an_image_is_half_of_its_pixels() -> None:
     halves = TRANSFORMS["half"](images, shard.rng(0, "made"))
     assert halves.mean((1, 2, 3)) == pytest.approx(np.full(40, 0.5))
     assert len(halves.flatten(1).unique(dim=0)) == 4
+
+
+@pytest.mark.parametrize("name", ["energy", "layers"])
+def test_outliers_are_moved_against_the_score_that_is_named(model: torch.nn.Module, name: str) -> None:
+    training, labels = shard_of(detect_measurement(context_of(), "mnist/validation", 60)), np.arange(60) % 10
+    detector = fit_detector(name, extract(model, training.images), labels)
+    images = shard_of(detect_measurement(context_of(), "glyphs/test", 8)).images
+    before, sure = (detector.scores(extract(model, it)) for it in (images, perturbed(model, images, 0.3)))
+    moved = unsuspicious(model, images, 0.3, detector)
+    after = detector.scores(extract(model, moved))
+    assert ThreatModel("linf", 0.3).contains(moved, images).all()
+    assert (after <= np.minimum(before, sure)).all()
+    assert (after < before).mean() > 0.8

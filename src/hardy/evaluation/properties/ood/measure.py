@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from hardy.attacks.attack import value_and_gradient
 from hardy.attacks.objectives import Objective
+from hardy.deployment.attack import ascent
 from hardy.errors import ContractError
 from hardy.evaluation.charts import plain
 from hardy.evaluation.framework import Columns, EvaluationContext, Measurement, Plan, Results, Scalar, Shard, Skipped
@@ -29,12 +31,13 @@ from hardy.ood import (
     odin_scores,
     usable,
 )
+from hardy.ood.features import record
 from hardy.ood.odin import log_odds
 from hardy.rng import Randomness
 from hardy.synthetic.outliers import FITTING_FAMILIES, make_outliers, outliers_by_family
 from hardy.synthetic.transforms import TRANSFORMS
 from hardy.threats import ThreatModel
-from hardy.validation import Classifier, Images
+from hardy.validation import Classifier, Images, Logits
 
 ODIN = "odin"
 ODIN_IMAGES = 300
@@ -108,13 +111,24 @@ def outside_measurements(context: EvaluationContext) -> list[Outside]:
         for name in context.out_of_distribution:
             measurement = detect_measurement(context, name, budget.perturbed, perturbed=PERTURBED_EPS)
             found.append(Outside(f"{name}, perturbed", measurement, {"norm": "linf", "eps": PERTURBED_EPS}))
+            more = {"perturbed": PERTURBED_EPS, "against": HEADLINE}
+            measurement = detect_measurement(context, name, budget.perturbed, **more)
+            setting = {"norm": "linf", "eps": PERTURBED_EPS, "against": HEADLINE}
+            found.append(Outside(f"{name}, perturbed against {plain(HEADLINE)}", measurement, setting))
     return found
 
 
 def detect_measurement(
-    context: EvaluationContext, dataset: str, at_most: int | None, *, transform: str = "", perturbed: float = 0.0
+    context: EvaluationContext,
+    dataset: str,
+    at_most: int | None,
+    *,
+    transform: str = "",
+    perturbed: float = 0.0,
+    against: str = "",
 ) -> Measurement:
-    """Every score on one dataset; on what a transform makes of it; or on its images adversarially perturbed."""
+    """Every score on one dataset; on what a transform makes of it; or on its images adversarially perturbed, for the
+    classifier to be sure, or against a score."""
     return Measurement.of(
         "detect",
         dataset,
@@ -126,6 +140,7 @@ def detect_measurement(
         training=context.budget.detector_training,
         fitting=context.budget.detector_validation,
         odin=context.budget.odin and context.validation is not None and context.gradients,
+        **({"against": against} if against else {}),
     )
 
 
@@ -150,14 +165,19 @@ def measure_detect(
         ContractError: scores that are not finite.
     """
     setting, images = measurement.settings, shard.images
+    key = ("detectors", seed, *(setting[name] for name in ("train", "validation", "training", "fitting", "odin")))
+    fitted = shard.memo.get(key, lambda: _fit(classifier, shard, setting, seed, batch_size))
     if setting["transform"]:
         name = str(setting["transform"])
         images = TRANSFORMS[name](images, shard.rng(seed, "made", name))
     if setting["perturbed"]:
         eps = float(setting["perturbed"])
-        images = torch.cat([perturbed(classifier, batch, eps) for batch in images.split(batch_size)])
-    key = ("detectors", seed, *(setting[name] for name in ("train", "validation", "training", "fitting", "odin")))
-    fitted = shard.memo.get(key, lambda: _fit(classifier, shard, setting, seed, batch_size))
+        against = fitted.detectors.get(str(setting.get("against", "")))
+        moved = [
+            perturbed(classifier, batch, eps) if against is None else unsuspicious(classifier, batch, eps, against)
+            for batch in images.split(batch_size)
+        ]
+        images = torch.cat(moved)
     features = extract(classifier, images, batch_size)
     columns: Columns = {"logits": features.logits}
     columns |= {name: detector.scores(features) for name, detector in fitted.detectors.items()}
@@ -230,3 +250,26 @@ def perturbed(classifier: Classifier, images: Images, eps: float, objective: Obj
         kept = torch.where(better[:, None, None, None], current, kept)
         current = threat.project(current + PERTURBING_STEP_SIZE * eps * gradient.sign(), images)
     return kept
+
+
+def unsuspicious(classifier: nn.Module, images: Images, eps: float, detector: Detector) -> Images:
+    """Images within linf ``eps`` of these whose score by a detector is as low as could be found by its own gradient.
+
+    From the image, and from where the classifier is surest; where no gradient leads through the score, the latter.
+    """
+    threat, like = ThreatModel("linf", eps), extract(classifier, images[:2])
+    zeros = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+
+    def unlike(images: Images) -> Logits:
+        score = detector.scores(record(classifier, images, like)).tensor.float()  # type: ignore[attr-defined]
+        return torch.stack([torch.zeros_like(score), -score], dim=1)
+
+    candidates = [images, perturbed(classifier, images, eps)]
+    # A user's score may be made of what has no gradient.
+    with contextlib.suppress(TypeError):
+        candidates += [
+            ascent(unlike, images, zeros, threat, origin=it, steps=PERTURBING_STEPS).detach() for it in candidates
+        ]
+    scores = np.stack([detector.scores(extract(classifier, it)) for it in candidates])
+    best = torch.from_numpy(scores.argmin(axis=0)).to(images.device)
+    return torch.stack(candidates)[best, torch.arange(len(images), device=images.device)]

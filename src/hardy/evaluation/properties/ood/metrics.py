@@ -51,7 +51,8 @@ def metrics(results: Results) -> list[Metric]:
     found = []
     for outside in outside_measurements(results.context):
         for score in scores_of(results):
-            found += _against(results, outside, score)
+            if outside.setting.get("against", score) == score:
+                found += _against(results, outside, score)
     return [*found, *_means(results), *_refused(results)]
 
 
@@ -99,8 +100,8 @@ def _against(results: Results, outside: Outside, score: str) -> Iterator[Metric]
     negative, positive = (results.column(it, score) for it in (inside, outside.measurement))
     examples = (*results.examples(inside), *results.examples(outside.measurement))
     setting = {"score": score, **outside.setting}
-    # The perturbation raises the probability of the answer: it aims at max softmax and at no other score.
-    aimed = "eps" not in outside.setting or score == "max_softmax"
+    # A perturbation that raises the probability of the answer aims at max softmax, another at the score that it names.
+    aimed = "eps" not in outside.setting or score == outside.setting.get("against", "max_softmax")
     kind = AUROC if aimed else NOT_ADAPTIVE
     few = 1.0 / min(len(negative), len(positive))
     make = partial(Metric, examples=examples, setting=setting, event=few, warnings=_seen_in_fitting(outside, score))
