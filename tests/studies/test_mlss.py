@@ -191,6 +191,17 @@ def test_the_mean_of_a_difference_is_that_of_its_parts() -> None:
     assert mean_difference([(replace(a, successes=None), b) for a, b in pairs]) == pytest.approx(found)
 
 
+def test_large_networks_of_little_training_refute_nothing_that_training_may_change() -> None:
+    (claim,) = (it for it in CLAIMS if "For all attacks" in it.text)
+    figures = Figures({"cnn": robust({}, 90), "ensemble": robust({}, 10)})
+    assert claim.judged(figures, 55_000).answer == "does not hold"
+    little = claim.judged(figures, 4000)
+    assert little.answer == "cannot be told"
+    assert little.why.endswith("4,000 training images are too few to refute it")
+    better = Figures({"cnn": robust({}, 10), "ensemble": robust({}, 90)})
+    assert claim.judged(better, 4000).answer == "holds"
+
+
 def test_what_was_not_measured_is_not_answered() -> None:
     assert {it.judge(Figures({}))[0] for it in CLAIMS} == {"not measured"}
 

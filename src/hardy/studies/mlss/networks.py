@@ -28,7 +28,7 @@ _GELU = ("kernel3", "kernel5", "kernel7")
 _SHALLOW = ("kernel3-shallow", "kernel5-shallow")
 _RELU = tuple(f"{name}-relu" for name in _GELU)
 _ADVERSARIAL_EPS = 0.3
-_ALL = 55_000
+ALL_IMAGES = 55_000
 _FEW_STEPS = (30, 40, 50)
 # Mean and deviation of MNIST's pixels, by which its tutorials normalize.
 _MEAN, _DEVIATION = 0.1307, 0.3081
@@ -59,8 +59,8 @@ class Effort(NamedTuple):
 
 EFFORTS: dict[BudgetName, Effort] = {
     "quick": Effort(4_000, 64, 500, 1, 4, Sizes(1000, 20, 100, 300, 40, 300, 500, 60)),
-    "standard": Effort(_ALL, None, 5000, 3, None, Sizes(10_000, 200, 1000, 2000, 500, 2000, 5000, 300)),
-    "full": Effort(_ALL, None, 5000, 5, None, Sizes(10_000, 1000, 1000, 10_000, 1000, 10_000, 5000, 1000)),
+    "standard": Effort(ALL_IMAGES, None, 5000, 3, None, Sizes(10_000, 200, 1000, 2000, 500, 2000, 5000, 300)),
+    "full": Effort(ALL_IMAGES, None, 5000, 5, None, Sizes(10_000, 1000, 1000, 10_000, 1000, 10_000, 5000, 1000)),
 }
 
 
@@ -148,9 +148,9 @@ def _mistakes() -> list[Network]:
         "cnn-normalized-twice": (1 / _DEVIATION, -_MEAN / _DEVIATION),
     }
     return [
-        _mistaken("cnn-dropout-left-on", replace(cnn, model_arguments=left_on), images=_ALL),
-        _mistaken("cnn-sgd", sgd, images=_ALL, epochs=1),
-        _mistaken("cnn-sgd-dropout-left-on", replace(sgd, model_arguments=left_on), images=_ALL, epochs=1),
+        _mistaken("cnn-dropout-left-on", replace(cnn, model_arguments=left_on), images=ALL_IMAGES),
+        _mistaken("cnn-sgd", sgd, images=ALL_IMAGES, epochs=1),
+        _mistaken("cnn-sgd-dropout-left-on", replace(sgd, model_arguments=left_on), images=ALL_IMAGES, epochs=1),
         *(_mistaken(f"cnn-{steps}-steps", cnn, **few[steps]) for steps in _FEW_STEPS),
         _mistaken("cnn-50-steps-dropout-left-on", replace(cnn, model_arguments=left_on), **few[50]),
         *(Network(key, frozenset(_MISTAKEN), members=("cnn",), shown=it) for key, it in shown.items()),
@@ -167,7 +167,7 @@ _SINGLE = ("calibration", "architecture", "augmentation")
 NETWORKS: dict[str, Network] = {
     network.key: network
     for network in (
-        _network("cnn", RECIPES["cnn"], *_EVERYWHERE, "example", "mistakes", images=_ALL),
+        _network("cnn", RECIPES["cnn"], *_EVERYWHERE, "example", "mistakes", images=ALL_IMAGES),
         *_mistakes(),
         *(_network(name, RECIPES[name], *_SINGLE) for name in _GELU),
         _ensemble("ensemble", _GELU, *_EVERYWHERE, "example", "odin_grid"),
@@ -256,4 +256,4 @@ def recipe_of(network: Network, effort: Effort, epochs: int | None) -> Recipe:
 
 def images_of(network: Network, effort: Effort, limit: int | None) -> int:
     """How many images it is trained on."""
-    return min(network.images or effort.images, limit or _ALL)
+    return min(network.images or effort.images, limit or ALL_IMAGES)
