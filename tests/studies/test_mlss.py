@@ -250,7 +250,7 @@ def test_exposure_is_to_the_studys_outliers_with_its_weight_and_the_epochs_are_a
     exposure = recipe.objectives[-1]
     assert (exposure.settings["source"], exposure.weight.value, recipe.epochs) == (OUTLIERS, 0.5, 5)
     assert recipe_of(NETWORKS["cnn"], networks.EFFORTS["quick"], 12).epochs == 12
-    trades, _ = hardened_networks(())
+    trades, *_ = hardened_networks(())
     assert recipe_of(trades, networks.EFFORTS["full"], 12).epochs == RECIPES["trades"].epochs
 
 

@@ -28,6 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "guaranteed_exposure": {"source": "synthetic", "eps": 0.1, "ramp": 0.5},
     "randomized_smoothing": {"deviation": 0.25},
     "consistency": {},
+    "views": {"augmentation": {"shift": {"pixels": 1}}},
     "exposure": {"source": "synthetic"},
     "energy_margin": {"source": "synthetic"},
     **{name: {"steps": 3} for name in ("eat", "worst_norm", "mean_norm", "msd")},
@@ -37,6 +38,7 @@ STILL: dict[str, dict[str, Any]] = {
     "adversarial": {"eps": 0.0},
     "free": {"eps": 0.0},
     "randomized_smoothing": {"deviation": 0.0},
+    "views": {"augmentation": {}},
     **{name: {"linf": 1e-9, "l2": 0.0, "l1": 0.0} for name in ("eat", "worst_norm", "mean_norm", "msd")},
 }
 

@@ -37,6 +37,8 @@ def plan(context: EvaluationContext) -> Plan:
 def measurements(context: EvaluationContext) -> list[tuple[Measurement, Measurement]]:
     """Per norm the certificates, and the attack that is held against them: that of the adversarial curve, if any."""
     norms: list[Norm] = [norm for norm in radii_of(context) if norm in BOUNDED]
+    if context.budget.certified == 0:
+        return []
     chosen: list[Norm] = norms if context.norm else [norm for norm in norms if norm in context.budget.standard_norms]
     return [(_certificates(context, norm), _attacked(context, norm)) for norm in chosen]
 

@@ -36,14 +36,13 @@ from hardy.ood.odin import log_odds
 from hardy.rng import Randomness
 from hardy.synthetic.outliers import FITTING_FAMILIES, make_outliers, outliers_by_family
 from hardy.synthetic.transforms import TRANSFORMS
-from hardy.threats import ThreatModel
+from hardy.threats import ThreatModel, usual_radii
 from hardy.validation import Classifier, Images, Logits
 
 ODIN = "odin"
 ODIN_IMAGES = 300
 EXPOSED = 20
 """One of so many training images that detectors are fitted on becomes an outlier of each family."""
-PERTURBED_EPS = 0.3
 PERTURBING_STEPS, PERTURBING_STEP_SIZE = 20, 0.1
 HEADLINES = (HEADLINE, BASELINE)
 """Scores of which everything is said on any budget. The first that there is is the headline."""
@@ -108,12 +107,12 @@ def outside_measurements(context: EvaluationContext) -> list[Outside]:
         measurement = detect_measurement(context, context.dataset, budget.transformed, transform=name)
         found.append(Outside(plain(name), measurement, {"transform": name}))
     if budget.perturbed and context.gradients:
+        eps = usual_radii(context.shape)["linf"]
         for name in context.out_of_distribution:
-            measurement = detect_measurement(context, name, budget.perturbed, perturbed=PERTURBED_EPS)
-            found.append(Outside(f"{name}, perturbed", measurement, {"norm": "linf", "eps": PERTURBED_EPS}))
-            more = {"perturbed": PERTURBED_EPS, "against": HEADLINE}
-            measurement = detect_measurement(context, name, budget.perturbed, **more)
-            setting = {"norm": "linf", "eps": PERTURBED_EPS, "against": HEADLINE}
+            measurement = detect_measurement(context, name, budget.perturbed, perturbed=eps)
+            found.append(Outside(f"{name}, perturbed", measurement, {"norm": "linf", "eps": eps}))
+            measurement = detect_measurement(context, name, budget.perturbed, perturbed=eps, against=HEADLINE)
+            setting = {"norm": "linf", "eps": eps, "against": HEADLINE}
             found.append(Outside(f"{name}, perturbed against {plain(HEADLINE)}", measurement, setting))
     return found
 

@@ -45,7 +45,7 @@ def plan(context: EvaluationContext) -> Plan:
         *([prediction_measurement(context, context.validation)] if context.validation else []),
         *(it.measurement for it in conditions(context)),
         *(prediction_measurement(context, name) for name in natural_shifts(context)),
-        *(move_measurement(context, move) for move in MOVES),
+        *(move_measurement(context, move) for move in moves(context)),
     ]
     return Plan(measurements, left_out(context))
 
@@ -81,6 +81,8 @@ def left_out(context: EvaluationContext) -> list[Skipped]:
     reasons = []
     if context.budget.corruptions is not None:
         reasons.append(f"held-out families: the {context.budget.name} budget leaves them out")
+    if not moves(context):
+        reasons.append(f"flip rates: the {context.budget.name} budget leaves them out")
     undefined = {name: it.reason_undefined(context.shape) for name, it in CORRUPTIONS.items()}
     reasons += [f"{name}: {reason}" for name, reason in undefined.items() if reason]
     at_hand = [name for name in PUBLISHED if f"{PUBLISHED_DATASET}/{name}" in context.shift]
@@ -98,6 +100,11 @@ def left_out(context: EvaluationContext) -> list[Skipped]:
     if context.validation is None:
         reasons.append("refusal rates: no validation images to set the threshold on")
     return [Skipped("distribution_shift", reason) for reason in reasons]
+
+
+def moves(context: EvaluationContext) -> list[str]:
+    """The sequences that are measured; the budget may leave them out."""
+    return [] if context.budget.sequences == 0 else list(MOVES)
 
 
 def move_measurement(context: EvaluationContext, move: str) -> Measurement:

@@ -27,11 +27,11 @@ from hardy.evaluation.properties.error_detection.measure import SCORE
 from hardy.evaluation.properties.error_detection.metrics import AUROC, against_mistakes
 from hardy.evaluation.properties.shift.measure import (
     FRAMES,
-    MOVES,
     PUBLISHED_DATASET,
     Condition,
     conditions,
     move_measurement,
+    moves,
     natural_shifts,
 )
 from hardy.evaluation.properties.shift.reference import CLEAN, ERRORS, REFERENCE
@@ -58,7 +58,7 @@ def metrics(results: Results) -> list[Metric]:
     for name in natural_shifts(context):
         found += _under(results, prediction_measurement(context, name), {})
     found += _refusals(results, test_measurement(context), {})
-    return [*found, *(_flip_rate(results, move) for move in MOVES)]
+    return [*found, *(_flip_rate(results, move) for move in moves(results.context))]
 
 
 @view
